@@ -1,1 +1,1 @@
-"""PLACE."""
+"""Text for the language models: open sources, cache, splits, tokenizer."""
