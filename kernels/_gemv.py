@@ -11,7 +11,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import binding
+from llvmlite import binding  # type: ignore[import-untyped]
 from numba import types
 
 _ROW_MAJOR, _NO_TRANSPOSE, _TRANSPOSE = np.int32(101), np.int32(111), np.int32(112)

@@ -50,14 +50,14 @@ _state = _State()
 def enable() -> str:
     """Switch MLX to scipy's OpenBLAS if that is possible and proven; returns `active()`.
 
-    May be called any number of times, before or after arrays were made. Never raises for a reason
-    that lies in the installation.
+    May be called any number of times, before or after arrays were made. Never raises: a step that
+    fails leaves MLX's own BLAS in place, and `active()` gives the reason.
     """
     if _state.saved:
         return active()
     try:
         _switch_on()
-    except (ValueError, OSError, ImportError, AttributeError) as error:
+    except Exception as error:  # whatever it is, MLX's own BLAS is right: stay off, say why
         _state.reason = str(error)
     return active()
 
@@ -71,6 +71,7 @@ def disable() -> None:
     """Put MLX's own pointers back."""
     if _state.library is not None and _state.saved:
         _slots.write(_state.library.slots, _state.saved)
+        atexit.unregister(disable)
         _state.saved = {}
         _state.reason = "disabled"
 
@@ -91,35 +92,26 @@ def _switch_on() -> None:
         raise ValueError("scipy's OpenBLAS or libmlx.so has no cblas_sgemm")
     version = _version(bundle)
     atexit.register(disable)  # before the compiled route is torn down with its module
-
-    routed = _with_gemv_route(plain, bundle)
-    problem = _install(library, routed) if routed else "no GEMV route"
-    if problem is None:
+    try:
+        _install(library, _with_gemv_route(plain, bundle))
         _state.description = f"OpenBLAS {version} from scipy (slot rewrite, GEMV route)"
-        return
-    problem = _install(library, plain)
-    if problem is not None:
-        raise ValueError(problem)
-    _state.description = f"OpenBLAS {version} from scipy (slot rewrite)"
+    except Exception as error:  # the route is a second gain, not a condition of the first
+        _install(library, plain)
+        _state.description = f"OpenBLAS {version} from scipy (slot rewrite; no GEMV route: {error})"
 
 
-def _install(library: _slots.Library, pointers: Mapping[str, int]) -> str | None:
-    """Write the pointers and verify; on a mismatch restore the old ones and say what differed."""
+def _install(library: _slots.Library, pointers: Mapping[str, int]) -> None:
+    """Write the pointers and verify; on a mismatch put the old ones back and raise."""
     saved = {
-        symbol: pointer
-        for symbol, pointer in _slots.read(library.slots).items()
-        if symbol in pointers
+        symbol: old for symbol, old in _slots.read(library.slots).items() if symbol in pointers
     }
     _slots.write(library.slots, pointers)
     try:
-        problem = _mismatch()
-    except Exception as error:  # whatever MLX raises, its own pointers go back first
-        problem = f"verification failed: {error}"
-    if problem is not None:
+        _verify()
+    except BaseException:
         _slots.write(library.slots, saved)
-        return problem
+        raise
     _state.library, _state.saved = library, saved
-    return None
 
 
 def _bundled_openblas() -> ctypes.CDLL:
@@ -162,39 +154,36 @@ def _replacements(bundle: ctypes.CDLL, slots: Mapping[str, int]) -> dict[str, in
 
 
 def _with_gemv_route(plain: Mapping[str, int], bundle: ctypes.CDLL) -> dict[str, int]:
-    """The same pointers with sgemm's replaced by the route of `_gemv`; empty without sgemv."""
+    """The same pointers, sgemm's replaced by the route of `_gemv`."""
     sgemv = _address(bundle, "cblas_sgemv")
     if sgemv is None:
-        return {}
+        raise ValueError("no cblas_sgemv")
     function = _gemv.route(plain["cblas_sgemm"], sgemv)
     _state.routes.append(function)
     return {**plain, "cblas_sgemm": function.address}
 
 
-def _mismatch() -> str | None:
-    """Compare MLX's products and one LAPACK result with numpy; None, or what differs."""
+def _verify() -> None:
+    """Compare MLX's products and one LAPACK result with numpy; ValueError names what differs."""
     import mlx.core as mx
 
     rng = np.random.default_rng(0)
-    for dtype, tolerance in ((np.float32, 1e-4), (np.float64, 1e-10), (np.complex64, 1e-4)):
-        for rows in (_SIZE, 1):
-            left = rng.standard_normal((rows, _SIZE)).astype(dtype)
-            right = rng.standard_normal((_SIZE, _SIZE)).astype(dtype)
-            a, b = mx.array(left, dtype=_mlx_type(mx, dtype)), mx.array(right, _mlx_type(mx, dtype))
-            for name, out, expected in (
-                ("A B", mx.matmul(a, b, stream=mx.cpu), left @ right),
-                ("A B^T", mx.matmul(a, b.T, stream=mx.cpu), left @ right.T),
-                ("B^T A^T", mx.matmul(b.T, a.T, stream=mx.cpu), right.T @ left.T),
-            ):
-                error = np.abs(np.array(out) - expected).max()
-                if not error <= tolerance:  # also when it is NaN
-                    return f"{name} of {rows} x {_SIZE} {np.dtype(dtype)} is wrong by {error:.3g}"
-    matrix = (rng.standard_normal((_SIZE, _SIZE)) + _SIZE * np.eye(_SIZE)).astype(np.float32)
-    error = np.abs(
-        np.array(mx.linalg.inv(mx.array(matrix), stream=mx.cpu)) - np.linalg.inv(matrix)
-    ).max()
-    return None if error <= 1e-4 else f"inverse is wrong by {error:.3g}"
+    with mx.stream(mx.cpu):
+        for kind, tolerance in ((mx.float32, 1e-4), (mx.float64, 1e-10), (mx.complex64, 1e-4)):
+            right = rng.standard_normal((_SIZE, _SIZE)).astype(np.float32)
+            for rows in (_SIZE, 1):
+                left = rng.standard_normal((rows, _SIZE)).astype(np.float32)
+                a, b = mx.array(left).astype(kind), mx.array(right).astype(kind)
+                where = f"of {rows} x {_SIZE} {kind}"
+                product = left.astype(np.float64) @ right
+                _compare(f"A B {where}", a @ b, product, tolerance)
+                _compare(f"B^T A^T {where}", b.T @ a.T, product.T, tolerance)
+                _compare(f"A B^T {where}", a @ b.T, left.astype(np.float64) @ right.T, tolerance)
+        matrix = right + _SIZE * np.eye(_SIZE, dtype=np.float32)
+        _compare("an inverse", mx.linalg.inv(mx.array(matrix)), np.linalg.inv(matrix), 1e-4)
 
 
-def _mlx_type(mx: Any, dtype: type) -> Any:
-    return {np.float32: mx.float32, np.float64: mx.float64, np.complex64: mx.complex64}[dtype]
+def _compare(name: str, result: Any, expected: Any, tolerance: float) -> None:
+    error = np.abs(np.array(result) - expected).max()
+    if not error <= tolerance:  # also when it is NaN
+        raise ValueError(f"{name} was wrong by {error:.3g} with scipy's OpenBLAS")
