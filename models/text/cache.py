@@ -39,7 +39,7 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def manifest() -> dict[str, dict[str, Any]]:
-    """Source name -> {package, version, licence, sha256, documents, bytes, ...} of what is cached."""
+    """Source name -> {package, version, licence, sha256, documents, ...} of what is cached."""
     path = text_directory() / MANIFEST
     if not path.exists():
         return {}

@@ -62,12 +62,37 @@ def read_vital(files: list[Path]) -> Iterator[tuple[str, str]]:
 
 # The file has one article a line and no titles: these are the subjects, in its order.
 _WIKI_DEMO_TITLES = (
-    "Anarchism|Autism|Albedo|A|Alabama|Achilles|Abraham Lincoln|Aristotle|An American in Paris|"
-    "Academy Award for Best Production Design|Academy Awards|Actresses|Animalia|"
-    "International Atomic Time|Altruism|Ayn Rand|Alain Connes|Allan Dwan|Algeria|"
-    "List of Atlas Shrugged characters|Anthropology|Agricultural science|Alchemy|Alien|Astronomer|"
-    "ASCII|Austin|Animation|Apollo|Andre Agassi"
-).split("|")
+    "Anarchism",
+    "Autism",
+    "Albedo",
+    "A",
+    "Alabama",
+    "Achilles",
+    "Abraham Lincoln",
+    "Aristotle",
+    "An American in Paris",
+    "Academy Award for Best Production Design",
+    "Academy Awards",
+    "Actresses",
+    "Animalia",
+    "International Atomic Time",
+    "Altruism",
+    "Ayn Rand",
+    "Alain Connes",
+    "Allan Dwan",
+    "Algeria",
+    "List of Atlas Shrugged characters",
+    "Anthropology",
+    "Agricultural science",
+    "Alchemy",
+    "Alien",
+    "Astronomer",
+    "ASCII",
+    "Austin",
+    "Animation",
+    "Apollo",
+    "Andre Agassi",
+)
 _GLUED_SENTENCE = re.compile(r"(?<=[a-z0-9)\"”])\.(?=[A-Z][a-zA-Z ])")
 _GLUED_HEADING = re.compile(
     r"^(?:[A-Z][\w,'’–\- ]{1,58} [a-z]{3,}|[A-Z][a-z]{4,})(?=[A-Z][a-z]* )", re.M
@@ -110,7 +135,7 @@ def read_wordnet(files: list[Path]) -> Iterator[tuple[str, str]]:
 
 _FOLDOC_LINK = re.compile(r"\{([^{}]*?)\s*\((?:https?:|ftp:|mailto:|/)?[^{}()]*\)\}")
 _FOLDOC_REFERENCE = re.compile(r"\{([^{}]*)\}")
-_FOLDOC_LABEL = re.compile(r"^<[^<>]*>\s*")
+_FOLDOC_LABEL = re.compile(r"(?:^|(?<=\d\. ))<[^<>]*>\s*")
 _FOLDOC_ASIDE = re.compile(
     r"\(\d{4}(?:-\d\d?){0,2}\)|\[[^\[\]]*\]\.?|\{[^{}]*\}\.?|[Ss]ee (?:also )?\{[^{}]*\}\."
 )

@@ -47,8 +47,8 @@ def list_sources() -> list[SourceStatus]:
 def split_of(title: str) -> Split:
     """The split of every document with this title, in whatever source.
 
-    The first 8 bytes of sha256 of the title (NFC, case folded, single spaces) as a number in [0, 1):
-    below 0.03 test, below 0.06 validation, else train.
+    The first 8 bytes of sha256 of the title (NFC, case folded, single spaces) as a number in
+    [0, 1): below 0.03 test, below 0.06 validation, else train.
     """
     key = " ".join(unicodedata.normalize("NFC", title).casefold().split())
     number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2.0**64

@@ -55,12 +55,12 @@ def _pip_download(source: Source, directory: Path) -> Path:
 
 
 def _apt_download(source: Source, directory: Path) -> Path:
-    """`apt-get download`; if the system has no package lists, with private ones (no root needed)."""
+    """`apt-get download`; if the system has no package lists, with private ones (without root)."""
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         others = ", ".join(s.name for s in SOURCES if s.registry != "debian")
         raise ValueError(
-            f"source {source.name} is a Debian package and this system has no apt-get and dpkg-deb; "
-            f"these sources can still be used: {others}"
+            f"source {source.name} is a Debian package and this system has no apt-get and "
+            f"dpkg-deb; these sources can still be used: {others}"
         )
     purpose = f"apt-get download {source.package}"
     try:

@@ -52,8 +52,8 @@ def _check(wanted: Source, directory: Path) -> None:
         if found != file.sha256:
             raise ValueError(
                 f"expected sha256 {file.sha256} of {file.path} from {where}, version "
-                f"{wanted.version}, got {found}; the download is broken or the package has changed, "
-                "the cache is left as it was"
+                f"{wanted.version}, got {found}; the download is broken or the package has "
+                "changed, the cache is left as it was"
             )
 
 

@@ -1,4 +1,4 @@
-"""The open texts the language models are trained on: which package carries each, and under which licence.
+"""The open texts the language models are trained on: the package of each, and its licence.
 
 No text is stored in this repository. Each source names a package of a public registry and the
 files inside it, with the sha256 of those *inner* files: archives differ between platforms and
@@ -50,7 +50,7 @@ class Source:
     def __post_init__(self) -> None:
         if (self.registry == "debian") != (self.archive == "deb"):
             raise ValueError(
-                f"source {self.name}: a {self.registry} package cannot be a {self.archive!r} archive"
+                f"source {self.name}: a {self.registry} package is not a {self.archive!r} archive"
             )
 
 
@@ -150,7 +150,8 @@ SOURCES: tuple[Source, ...] = (
         ),
         title="The Free On-line Dictionary of Computing (19 January 2023)",
         licence="GFDL 1.1 or later",
-        attribution="The Free On-line Dictionary of Computing, http://foldoc.org/, Editor Denis Howe",
+        attribution="FOLDOC, the Free On-line Dictionary of Computing, http://foldoc.org/, "
+        "editor Denis Howe",
         raw_bytes=2_278_322,
     ),
 )

@@ -1,4 +1,4 @@
-"""MediaWiki markup to plain paragraphs: only as much of the language as encyclopaedic prose needs."""
+"""MediaWiki markup to plain paragraphs: as much of the language as encyclopaedic prose needs."""
 
 from __future__ import annotations
 
@@ -22,16 +22,32 @@ _HEADING = re.compile(r"^\s*(=+)\s*(.*?)\s*=+\s*$")
 _MAGIC_WORD = re.compile(r"__[A-Z]+__")
 _CONVERT = re.compile(r"([\d.,]+)")
 _LAST_SECTIONS = frozenset(
-    "see also|references|external links|further reading|notes|bibliography|footnotes|sources|"
-    "citations|notes and references|works cited|works|discography|filmography".split("|")
+    (
+        "see also",
+        "references",
+        "external links",
+        "further reading",
+        "notes",
+        "bibliography",
+        "footnotes",
+        "sources",
+        "citations",
+        "notes and references",
+        "works cited",
+        "works",
+        "discography",
+        "filmography",
+    )
 )
 _FORMULA_MARK = "\x00"
 # Templates whose last positional argument is the text itself.
-_TEXT_TEMPLATES = frozenset("lang|nowrap|transl|small|smallcaps|sic|abbr|nobr|nihongo".split("|"))
+_TEXT_TEMPLATES = frozenset(
+    ("lang", "nowrap", "transl", "small", "smallcaps", "sic", "abbr", "nobr", "nihongo")
+)
 
 
 def _template(match: re.Match[str]) -> str:
-    """What is read aloud of a template: the text of a few, the number of {{convert}}, else nothing."""
+    """What a template shows: the text of a few, number and unit of {{convert}}, else nothing."""
     name, *arguments = [part.strip() for part in match.group(1).split("|")]
     name = name.lower()
     positional = [a for a in arguments if "=" not in a]
