@@ -1,0 +1,146 @@
+"""Integer neurons: the fused training form (normalise, round, straight-through) and the folded form."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
+
+from neurosim.kernels.neuron import cpu, reference
+
+__all__ = ["batch_norm_spikes", "fixed_norm_spikes", "integer_spikes"]
+
+
+def _output(shape: tuple[int, ...]) -> tuple[mx.array, npt.NDArray[np.float32]]:
+    """A fresh MLX array and a writable numpy view of its buffer."""
+    array = mx.zeros(shape, mx.float32)
+    mx.eval(array)
+    return array, np.asarray(array)
+
+
+def _rows(x: mx.array) -> npt.NDArray[np.float32]:
+    return np.ascontiguousarray(np.asarray(x)).reshape(-1, x.shape[-1])
+
+
+@lru_cache
+def _training(levels: int, signed: bool) -> Any:
+    @mx.custom_function
+    def forward(x: mx.array, log_gain: mx.array, shift: mx.array) -> tuple[mx.array, ...]:
+        rows = _rows(x)
+        out, out_view = _output(x.shape)
+        mean, mean_view = _output(log_gain.shape)
+        variance, variance_view = _output(log_gain.shape)
+        cpu.statistics(rows, mean_view, variance_view)
+        scale = np.exp(np.asarray(log_gain)) / np.sqrt(variance_view + reference.EPSILON)
+        offset = np.asarray(shift) - mean_view * scale
+        cpu.spikes(rows, scale, offset, levels, signed, out_view.reshape(rows.shape))
+        return out, mean, variance
+
+    @forward.vjp
+    def backward(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
+        x, log_gain, shift = primals
+        rows, gradient = _rows(x), _rows(cotangents[0])
+        dx, dx_view = _output(x.shape)
+        dlog_gain, dlog_gain_view = _output(log_gain.shape)
+        dshift, dshift_view = _output(shift.shape)
+        cpu.backward(
+            gradient,
+            rows,
+            np.asarray(outputs[1]),
+            1 / np.sqrt(np.asarray(outputs[2]) + np.float32(reference.EPSILON)),
+            np.exp(np.asarray(log_gain)),
+            np.asarray(shift),
+            -levels - 0.5 if signed else -0.5,
+            levels + 0.5,
+            dx_view.reshape(rows.shape),
+            dlog_gain_view,
+            dshift_view,
+        )
+        return dx, dlog_gain, dshift
+
+    return forward
+
+
+def batch_norm_spikes(
+    x: mx.array, log_gain: mx.array, shift: mx.array, levels: int, signed: bool
+) -> tuple[mx.array, mx.array, mx.array]:
+    """Batch normalisation and the integer neuron in one, with a straight-through gradient.
+
+    n = round((x - mean) / sqrt(variance + 1e-5) exp(log_gain) + shift), half away from zero, clipped
+    to 0..levels (or -levels..levels). The gradient passes unchanged where n is not clipped.
+    Works inside `mx.grad` and `nn.value_and_grad`; not inside `mx.compile` or `mx.vmap`.
+
+    Args:
+        x: float32 (..., N); statistics are taken over all leading axes.
+        log_gain, shift: float32 (N,), in spikes.
+        levels: the most spikes of one neuron.
+        signed: an ON and an OFF neuron per channel.
+
+    Returns:
+        spikes (..., N) as float32, batch mean (N,), batch variance (N,) (no gradient for the last two).
+    """
+    if x.ndim < 2 or x.shape[-1] != log_gain.shape[0]:
+        raise ValueError(
+            f"expected x (..., {log_gain.shape[0]}) with a leading axis, got {tuple(x.shape)}"
+        )
+    spikes, mean, variance = _training(levels, signed)(x, log_gain, shift)
+    return spikes, mx.stop_gradient(mean), mx.stop_gradient(variance)
+
+
+def fixed_norm_spikes(
+    x: mx.array, scale: mx.array, offset: mx.array, levels: int, signed: bool
+) -> mx.array:
+    """The same neuron with fixed statistics: n = round(x scale + offset); no gradient.
+
+    Args:
+        x: float32 (..., N).
+        scale, offset: float32 (N,).
+
+    Returns:
+        spikes (..., N), float32.
+    """
+    rows = _rows(x)
+    out, view = _output(x.shape)
+    cpu.spikes(
+        rows, np.asarray(scale), np.asarray(offset), levels, signed, view.reshape(rows.shape)
+    )
+    return out
+
+
+def integer_spikes(
+    charge: npt.NDArray[np.integer],
+    half_threshold: npt.NDArray[np.integer],
+    bias: npt.NDArray[np.integer],
+    levels: int,
+    signed: bool,
+    backend: str = "cpu",
+) -> npt.NDArray[np.int8]:
+    """Spikes of a folded bank: integers in, integers out, compare and add only.
+
+    Args:
+        charge: integers (..., N) in weight units.
+        half_threshold, bias: integers (N,); a neuron fires at h, 3h, 5h, ... (module network).
+        levels, signed: as above.
+        backend: "cpu" or "reference".
+
+    Returns:
+        int8 (..., N).
+    """
+    if charge.shape[-1:] != bias.shape or half_threshold.shape != bias.shape:
+        raise ValueError(
+            f"expected charge (..., N) with thresholds and biases (N,), got {charge.shape}, "
+            f"{half_threshold.shape} and {bias.shape}"
+        )
+    if backend == "reference":
+        return reference.integer_spikes(charge, half_threshold, bias, levels, signed)
+    if backend != "cpu":
+        raise ValueError(f"expected backend cpu or reference, got {backend!r}")
+    rows = np.ascontiguousarray(charge, np.int64).reshape(-1, charge.shape[-1])
+    out = np.empty(rows.shape, np.int8)
+    cpu.integer_spikes(
+        rows, half_threshold.astype(np.int64), bias.astype(np.int64), levels, signed, out
+    )
+    return out.reshape(charge.shape)

@@ -1,0 +1,166 @@
+"""Model folders in the layout of Hugging Face and mlx-lm: config.json, model.safetensors, tokenizer.json.
+
+Weight matrices are stored as integer codes beside a float32 `<name>.unit`; everything else is float32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import numpy.typing as npt
+from mlx.utils import tree_flatten
+
+from neurosim.models.quantise import quantise
+from neurosim.models.spike_transformer import SpikeTransformer, SpikeTransformerConfig
+from neurosim.models.text.tokenizer import Tokenizer
+from neurosim.models.transformer import Transformer, TransformerConfig
+
+Model = SpikeTransformer | Transformer
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+DEFAULT = CHECKPOINTS / "spike-transformer-2.6m"
+TWIN = CHECKPOINTS / "transformer-2.6m"
+FILES = ("config.json", "model.safetensors", "tokenizer.json")
+EMBEDDING_BITS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model with its tokenizer, folder, weights hash (of model.safetensors) and training facts."""
+
+    model: Model
+    tokenizer: Tokenizer
+    folder: Path
+    sha256: str
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers (running statistics not counted)."""
+        return sum(array.size for _, array in tree_flatten(self.model.trainable_parameters()))
+
+    def __repr__(self) -> str:
+        return f"LoadedModel({self.name}, {self.parameters / 1e6:.2f}M parameters)"
+
+
+def build(config: Mapping[str, Any]) -> Model:
+    """An untrained model from its configuration; `model_type` names the architecture."""
+    kind = config.get("model_type")
+    if kind == "spike_transformer":
+        return SpikeTransformer(SpikeTransformerConfig.from_dict(config))
+    if kind == "transformer":
+        return Transformer(TransformerConfig.from_dict(config))
+    raise ValueError(f"expected model_type spike_transformer or transformer, got {kind!r}")
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write to a temporary file beside `path`, then rename, so that a crash loses nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write safetensors atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        part = Path(folder) / path.name
+        mx.save_safetensors(str(part), {name: mx.array(array) for name, array in arrays.items()})
+        os.replace(part, path)
+
+
+def save(
+    folder: Path, model: Model, tokenizer: Tokenizer, training: Mapping[str, Any] | None = None
+) -> None:
+    """Write a model folder; weights are rounded to their integer grid (see `weight_units`)."""
+    units = model.weight_units()
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for name, value in tree_flatten(model.parameters()):
+        array = np.asarray(value)
+        if name in units:
+            bits = EMBEDDING_BITS if name == "embedding" else model.config.weight_bits
+            arrays[name] = quantise(array, units[name], bits)
+            arrays[f"{name}.unit"] = units[name].astype(np.float32)
+        else:
+            arrays[name] = array
+    save_arrays(folder / "model.safetensors", arrays)
+    config = model.config.to_dict() | {
+        "architectures": [type(model).__name__],
+        "training": dict(training or {}),
+    }
+    replace_file(folder / "config.json", (json.dumps(config, indent=1) + "\n").encode())
+    replace_file(folder / "tokenizer.json", tokenizer.to_json().encode())
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise ValueError(f"no model folder at {folder}; expected a folder with {', '.join(FILES)}")
+    for name in FILES:
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder}: no {name}; expected a folder with {', '.join(FILES)}")
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except ValueError as error:
+        raise ValueError(f"{folder / 'config.json'}: not JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{folder / 'config.json'}: expected an object")
+    return config
+
+
+def load(folder: str | Path = DEFAULT) -> LoadedModel:
+    """Load a model folder; missing or extra keys, wrong shapes and NaN are named in the error."""
+    folder = Path(folder)
+    config = _read_config(folder)
+    training = config.pop("training", {})
+    config.pop("architectures", None)
+    try:
+        model = build(config)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{folder / 'config.json'}: {error}") from error
+    path = folder / "model.safetensors"
+    try:
+        stored = {name: np.asarray(array) for name, array in mx.load(str(path)).items()}
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+    weights = []
+    for name, value in tree_flatten(model.parameters()):
+        if name not in stored:
+            raise ValueError(f"{path}: missing key {name}; was it saved by another version?")
+        array = stored.pop(name).astype(np.float32)
+        unit = stored.pop(f"{name}.unit", None)
+        if tuple(array.shape) != tuple(value.shape):
+            raise ValueError(f"{path}: {name}: expected shape {value.shape}, got {array.shape}")
+        if not np.isfinite(array).all() or not (unit is None or np.isfinite(unit).all()):
+            raise ValueError(f"{path}: {name} holds NaN or infinity; the weights are damaged")
+        weights.append((name, mx.array(array if unit is None else array * unit)))
+    if stored:
+        raise ValueError(f"{path}: unknown keys {sorted(stored)}; do config and weights belong together?")
+    model.load_weights(weights)
+    model.eval()
+    return LoadedModel(
+        model,
+        Tokenizer.load(folder / "tokenizer.json"),
+        folder,
+        hashlib.sha256(path.read_bytes()).hexdigest(),
+        training,
+    )

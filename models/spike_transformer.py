@@ -1,0 +1,231 @@
+"""The spiking language model: accumulate-only at inference, trained with integer neurons in MLX.
+
+One block, with x the residual (the membrane shortcut, a running sum) and [.] an integer neuron bank
+behind a batch normalisation, signed [.]+- or not [.]+:
+
+    x += conv([x]+-)                              short spike convolution over the last tokens
+    s = [x]+-;  q, k, v = [s W_q], [s W_k], [s W_v]+-
+    S_t = S_{t-1} (1 - 2^-n) + k_t v_t^T;  o_t = q_t S_t      per head, n = decay shift, 0: no decay
+    x += [o]+- W_o
+    x += [[x]+- W_1]+ W_2
+
+and logits = [x]+- W_head. Everything between the embedding and the logits therefore reads spikes.
+`spike_transformer_folded.py` turns the trained model into integers and into a `Network`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import numpy.typing as npt
+
+from neurosim.kernels.neuron import batch_norm_spikes, fixed_norm_spikes
+from neurosim.kernels.neuron.reference import EPSILON
+from neurosim.models.quantise import step_size
+
+WEIGHTS = ("conv", "query", "key", "value", "output", "up", "down")  # of one block
+
+
+@dataclass(frozen=True)
+class SpikeTransformerConfig:
+    """Sizes and neuron settings; `decay_shift` has one power of two per head, 0 for no decay."""
+
+    model_type: str = "spike_transformer"
+    vocab_size: int = 2048
+    width: int = 192
+    layers: int = 4
+    heads: int = 8
+    ratio: int = 4
+    context: int = 256
+    taps: int = 4
+    levels: int = 4
+    signed_qk: bool = False
+    decay_shift: tuple[int, ...] = (2, 3, 4, 4, 5, 5, 6, 7)
+    fraction_bits: int = 8
+    weight_bits: int = 8
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "decay_shift", tuple(self.decay_shift))
+        if self.width % self.heads:
+            raise ValueError(
+                f"expected a width that {self.heads} heads divide, got {self.width}; change either"
+            )
+        if len(self.decay_shift) != self.heads:
+            raise ValueError(
+                f"expected {self.heads} decay shifts, one per head, got {len(self.decay_shift)}"
+            )
+        for name in ("vocab_size", "width", "layers", "heads", "ratio", "context", "taps", "levels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"expected {name} >= 1, got {getattr(self, name)}")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> SpikeTransformerConfig:
+        """Build from a mapping; unknown keys are an error."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(data) - known)
+        if unknown:
+            raise ValueError(f"unknown model keys {unknown}; known: {sorted(known)}")
+        return cls(**data)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self) | {"decay_shift": list(self.decay_shift)}
+
+    @property
+    def head_size(self) -> int:
+        return self.width // self.heads
+
+
+class Neurons(nn.Module):
+    """Batch normalisation and integer neurons: (..., N) -> spikes (..., N); see kernels.neuron."""
+
+    def __init__(self, size: int, levels: int, signed: bool, fan_out: int) -> None:
+        super().__init__()
+        self.log_gain = mx.full((size,), float(np.log(levels / 2)))  # range: two deviations
+        self.shift = mx.zeros((size,))
+        self.running_mean = mx.zeros((size,))
+        self.running_variance = mx.ones((size,))
+        self.levels, self.signed, self.fan_out = levels, signed, fan_out
+        self.momentum = 0.05
+        self.freeze(keys=["running_mean", "running_variance"], recurse=False)
+
+    def unfreeze(self, *args: Any, **kwargs: Any) -> None:
+        """Everything but the running statistics, which are never trained."""
+        super().unfreeze(*args, **kwargs)
+        self.freeze(keys=["running_mean", "running_variance"], recurse=False)
+
+    def fixed(self) -> tuple[mx.array, mx.array]:
+        """Scale and offset (N,) of the running statistics: n = round(x scale + offset)."""
+        scale = mx.exp(self.log_gain) * mx.rsqrt(self.running_variance + EPSILON)
+        return scale, self.shift - self.running_mean * scale
+
+    def __call__(self, x: mx.array) -> mx.array:
+        if not self.training:
+            return fixed_norm_spikes(x, *self.fixed(), self.levels, self.signed)
+        spikes, mean, variance = batch_norm_spikes(
+            x, self.log_gain, self.shift, self.levels, self.signed
+        )
+        keep = 1 - self.momentum
+        self.running_mean = keep * self.running_mean + self.momentum * mean
+        self.running_variance = keep * self.running_variance + self.momentum * variance
+        self["_activity"] = spikes  # the loss may price it
+        return spikes
+
+
+def decayed_attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array) -> mx.array:
+    """Parallel form: o_i = sum_{j<=i} mask_ij (q_i . k_j) v_j; q, k, v (B, H, L, D), mask (H, L, L)."""
+    return ((q @ k.swapaxes(-1, -2)) * mask) @ v
+
+
+def decay_mask(decay_shift: tuple[int, ...], length: int) -> mx.array:
+    """(H, L, L): (1 - 2^-n)^(i - j) for j <= i, else 0; n = 0 means no decay."""
+    gamma = np.array([1 - 2.0**-n if n else 1.0 for n in decay_shift])
+    age = np.arange(length)[:, None] - np.arange(length)[None, :]
+    return mx.array(
+        np.where(age >= 0, gamma[:, None, None] ** np.maximum(age, 0), 0).astype(np.float32)
+    )
+
+
+class Block(nn.Module):
+    """Convolution, attention and feed-forward, each from spikes to a sum onto the residual."""
+
+    def __init__(self, config: SpikeTransformerConfig) -> None:
+        super().__init__()
+        width, hidden, levels = config.width, config.width * config.ratio, config.levels
+        self._heads = config.heads
+        self.conv_read = Neurons(width, levels, True, config.taps)
+        self.conv = mx.random.normal((config.taps, width)) * 0.02
+        self.attention_read = Neurons(width, levels, True, 3 * width)
+        for name in ("query", "key", "value"):
+            self[name] = mx.random.normal((width, width)) / np.sqrt(width)
+            signed = config.signed_qk or name == "value"
+            self[f"{name}_neurons"] = Neurons(width, levels, signed, config.head_size)
+        self.output_neurons = Neurons(width, levels, True, width)
+        self.output = mx.random.normal((width, width)) * 0.02
+        self.hidden_read = Neurons(width, levels, True, hidden)
+        self.up = mx.random.normal((width, hidden)) / np.sqrt(width)
+        self.hidden_neurons = Neurons(hidden, levels, False, width)
+        self.down = mx.random.normal((hidden, width)) * 0.02
+
+    def _split(self, x: mx.array) -> mx.array:
+        return x.reshape(*x.shape[:2], self._heads, -1).swapaxes(1, 2)  # (B, H, L, D)
+
+    def __call__(self, x: mx.array, mask: mx.array) -> mx.array:
+        """x (B, L, width), mask (H, L, L) -> (B, L, width)."""
+        spikes = self.conv_read(x)
+        x = x + convolve(spikes, self.conv)
+        spikes = self.attention_read(x)
+        q, k, v = (
+            self._split(self[f"{name}_neurons"](spikes @ self[name]))
+            for name in ("query", "key", "value")
+        )
+        o = decayed_attention(q, k, v, mask).swapaxes(1, 2).reshape(x.shape)
+        x = x + self.output_neurons(o) @ self.output
+        hidden = self.hidden_neurons(self.hidden_read(x) @ self.up)
+        return x + hidden @ self.down
+
+
+def convolve(spikes: mx.array, weight: mx.array) -> mx.array:
+    """out_t = sum_j spikes_{t-j} weight_j; spikes (B, L, N), weight (taps, N)."""
+    out = spikes * weight[0]
+    for j in range(1, weight.shape[0]):
+        out = out + mx.pad(spikes, ((0, 0), (j, 0), (0, 0)))[:, : spikes.shape[1]] * weight[j]
+    return out
+
+
+class SpikeTransformer(nn.Module):
+    """The model of the module docstring; call it on tokens (B, L) for logits (B, L, V)."""
+
+    def __init__(self, config: SpikeTransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = mx.random.normal((config.vocab_size, config.width)) * 0.1
+        self.blocks = [Block(config) for _ in range(config.layers)]
+        self.head_read = Neurons(config.width, config.levels, True, config.vocab_size)
+        self.head = mx.random.normal((config.width, config.vocab_size)) * 0.02
+        self._masks: dict[int, mx.array] = {}
+
+    def __call__(self, tokens: mx.array) -> mx.array:
+        length = tokens.shape[1]
+        if length not in self._masks:
+            self._masks = {length: decay_mask(self.config.decay_shift, length)}
+        x = self.embedding[tokens]
+        for block in self.blocks:
+            x = block(x, self._masks[length])
+        return self.head_read(x) @ self.head
+
+    def banks(self) -> list[Neurons]:
+        """All neuron banks, in the order of their names."""
+        return [module for _, module in sorted(self.named_modules()) if isinstance(module, Neurons)]
+
+    def activity_penalty(self) -> mx.array:
+        """Mean |n| x fan-out summed over banks: synaptic operations of the last training forward."""
+        total = mx.array(0.0)
+        for bank in self.banks():
+            total = total + mx.mean(mx.abs(bank["_activity"])) * (
+                bank.fan_out * bank.log_gain.shape[0]
+            )
+        return total
+
+    def weight_units(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Real value of one integer weight step, by parameter name: (outputs,), a scalar for the head.
+
+        All writers of a residual channel share its unit, so that the residual is an integer sum.
+        """
+        bits = self.config.weight_bits
+        parts = [{name: np.asarray(block[name]) for name in WEIGHTS} for block in self.blocks]
+        writers = [part[name] for part in parts for name in ("conv", "output", "down")]
+        units = {"embedding": step_size(writers, bits, 0)}
+        for i, part in enumerate(parts):
+            for name in WEIGHTS:
+                shared = name in ("conv", "output", "down")
+                units[f"blocks.{i}.{name}"] = (
+                    units["embedding"] if shared else step_size([part[name]], bits, 0)
+                )
+        units["head"] = step_size([np.asarray(self.head)], bits, None)
+        return units

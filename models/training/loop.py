@@ -1,0 +1,216 @@
+"""The training loop: resumable, seeded, with metrics in JSON lines."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+import numpy as np
+import numpy.typing as npt
+from mlx.utils import tree_flatten, tree_unflatten
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from neurosim.kernels import fast_blas
+from neurosim.kernels.dense import cross_entropy, distillation
+from neurosim.models.checkpoint import Model, build, load, replace_file, save, save_arrays
+from neurosim.models.spike_transformer import SpikeTransformer
+from neurosim.models.text.tokenizer import Tokenizer
+from neurosim.models.training.schedule import TrainingConfig, batch_of_step, learning_rate
+
+Tokens = npt.NDArray[np.integer]
+STATE, METRICS = "state.safetensors", "metrics.jsonl"
+
+
+def trainable(model: Model) -> dict[str, mx.array]:
+    """Trained parameters by name."""
+    return dict(tree_flatten(model.trainable_parameters()))
+
+
+def rounded_to_grid(model: Model) -> dict[str, mx.array]:
+    """Every weight matrix rounded to the integer grid that inference will use, by name."""
+    units = model.weight_units()
+    limit = 2 ** (model.config.weight_bits - 1) - 1
+    result = {}
+    for name, weight in trainable(model).items():
+        if name in units:
+            unit = mx.array(units[name].astype(np.float32))
+            codes = mx.round(weight / unit)
+            result[name] = (codes if name == "embedding" else mx.clip(codes, -limit, limit)) * unit
+    return result
+
+
+class Trainer:
+    """One run in `folder`: `state.safetensors` to resume from, `metrics.jsonl`, then the model."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        folder: Path,
+        train: Tokens,
+        validation: Tokens,
+        tokenizer: Tokenizer,
+    ) -> None:
+        fast_blas.enable()
+        self.config, self.folder = config, folder
+        self.train_tokens, self.validation_tokens, self.tokenizer = train, validation, tokenizer
+        mx.random.seed(config.seed)
+        self.model = build({"vocab_size": tokenizer.vocab_size, **config.model})
+        self.teacher = load(config.teacher).model if config.teacher else None
+        self.optimizer = optim.AdamW(
+            learning_rate=config.learning_rate,
+            betas=[0.9, 0.95],
+            weight_decay=config.weight_decay,
+            bias_correction=True,
+        )
+        self.optimizer.init(self.model.trainable_parameters())
+        self.step = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        self._remember_config()
+        if (folder / STATE).is_file():
+            self._resume()
+
+    def _remember_config(self) -> None:
+        """A folder belongs to one configuration; another one is refused."""
+        path, now = self.folder / "train.json", self.config.to_dict()
+        if path.is_file() and json.loads(path.read_text()) != json.loads(json.dumps(now)):
+            raise ValueError(
+                f"{self.folder} holds a run with other settings ({path}); choose another --out"
+            )
+        replace_file(path, json.dumps(now, indent=1).encode())
+
+    def _resume(self) -> None:
+        stored = mx.load(str(self.folder / STATE))
+        self.step = int(stored.pop("step").item())
+        parts: dict[str, list[tuple[str, mx.array]]] = {"model": [], "optimizer": []}
+        for key, array in stored.items():
+            kind, name = key.split(".", 1)
+            parts[kind].append((name, array))
+        self.model.load_weights(parts["model"])
+        self.optimizer.state = tree_unflatten(parts["optimizer"])
+        lines = (self.folder / METRICS).read_text().splitlines()
+        kept = [line for line in lines if json.loads(line)["step"] <= self.step]
+        replace_file(self.folder / METRICS, "".join(line + "\n" for line in kept).encode())
+
+    def checkpoint(self) -> None:
+        """Write everything needed to go on from this step."""
+        arrays = {f"model.{k}": v for k, v in tree_flatten(self.model.parameters())}
+        arrays |= {f"optimizer.{k}": v for k, v in tree_flatten(self.optimizer.state)}
+        arrays["step"] = mx.array(self.step)
+        save_arrays(self.folder / STATE, arrays)
+
+    def loss(self, tokens: mx.array) -> tuple[mx.array, mx.array]:
+        """What is minimised and the plain cross-entropy, nats per token; tokens (B, context + 1)."""
+        config = self.config
+        logits = self.model(tokens[:, :-1])
+        logits, targets = logits.reshape(-1, logits.shape[-1]), tokens[:, 1:].reshape(-1)
+        if self.teacher is None:
+            plain = total = cross_entropy(logits, targets).mean()
+        else:
+            taught = mx.stop_gradient(self.teacher(tokens[:, :-1])).reshape(logits.shape)
+            losses, plain_losses = distillation(logits, taught, targets, config.distil)
+            total, plain = losses.mean(), plain_losses.mean()
+        if config.penalty and isinstance(self.model, SpikeTransformer):
+            total = total + config.penalty * 1e-6 * self.model.activity_penalty()
+        return total, plain
+
+    def _gradients(self, tokens: mx.array) -> tuple[mx.array, Any]:
+        """Loss and gradients; near the end at the rounded weights, passed straight through."""
+        quantised = self.step >= self.config.quantise_from * self.config.steps
+        kept = trainable(self.model) if quantised else {}
+        if quantised:
+            self.model.update(tree_unflatten(list(rounded_to_grid(self.model).items())))
+        (_, plain), gradients = nn.value_and_grad(self.model, self.loss)(tokens)
+        if quantised:
+            self.model.update(tree_unflatten(list(kept.items())))
+        return plain, gradients
+
+    def train_step(self) -> float:
+        """One update; returns the cross-entropy, nats per token."""
+        config = self.config
+        batch = batch_of_step(
+            self.train_tokens, self.step, config.batch, config.context, config.seed
+        )
+        self.optimizer.learning_rate = learning_rate(config, self.step)
+        loss, gradients = self._gradients(mx.array(batch))
+        gradients, _ = optim.clip_grad_norm(gradients, config.clip)
+        self.optimizer.update(self.model, gradients)
+        mx.eval(self.model.parameters(), self.optimizer.state, loss)
+        self.step += 1
+        return float(loss.item())
+
+    def evaluate(self, windows: int = 64) -> float:
+        """Mean validation cross-entropy over the first `windows` windows, nats per token."""
+        size, stream = self.config.context, self.validation_tokens
+        rows = np.stack(
+            [stream[i : i + size + 1] for i in range(0, min(windows * size, len(stream) - size), size)]
+        ).astype(np.int32)
+        self.model.eval()
+        losses = []
+        for start in range(0, len(rows), self.config.batch):
+            part = mx.array(rows[start : start + self.config.batch])
+            logits = self.model(part[:, :-1])
+            losses.append(
+                cross_entropy(logits.reshape(-1, logits.shape[-1]), part[:, 1:].reshape(-1))
+            )
+        self.model.train()
+        return float(mx.concatenate(losses).mean().item())
+
+    def _log(self, record: dict[str, Any]) -> None:
+        with (self.folder / METRICS).open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def run(self, report: Callable[[str], None] = print) -> Path:
+        """Train to the end, checkpointing; interrupt at will and call again. Returns the model folder."""
+        config = self.config
+        self.model.train()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        mean, started = None, time.process_time() - 0.0
+        first = self.step
+        with Progress(*columns, TimeRemainingColumn()) as progress:
+            task = progress.add_task("training", total=config.steps, completed=self.step)
+            try:
+                while self.step < config.steps:
+                    loss = self.train_step()
+                    mean = loss if mean is None else 0.98 * mean + 0.02 * loss
+                    progress.update(task, completed=self.step, description=f"loss {mean:.3f}")
+                    if self.step % config.log_every == 0:
+                        cpu = (time.process_time() - started) / (self.step - first)
+                        self._log({"step": self.step, "loss": loss, "cpu_s_per_step": cpu})
+                    if self.step % config.evaluate_every == 0 or self.step == config.steps:
+                        self._log({"step": self.step, "validation_loss": self.evaluate()})
+                    if self.step % config.checkpoint_every == 0:
+                        self.checkpoint()
+            finally:
+                self.checkpoint()
+        return self.finish(report)
+
+    def finish(self, report: Callable[[str], None]) -> Path:
+        """Round the weights, measure the running statistics anew with them, and save the model."""
+        self.model.update(tree_unflatten(list(rounded_to_grid(self.model).items())))
+        if isinstance(self.model, SpikeTransformer):
+            self._measure_statistics()
+        loss = self.evaluate()
+        facts = self.config.to_dict() | {"validation_loss": loss}
+        folder = self.folder / "model"
+        save(folder, self.model, self.tokenizer, facts)
+        report(f"validation loss {loss:.4f} nats per token; model in {folder}")
+        return folder
+
+    def _measure_statistics(self, batches: int = 64) -> None:
+        """Mean of the batch statistics over fixed batches, in place of the running ones."""
+        assert isinstance(self.model, SpikeTransformer)
+        self.model.train()
+        for index in range(batches):
+            for bank in self.model.banks():
+                bank.momentum = 1 / (index + 1)
+            tokens = batch_of_step(
+                self.train_tokens, index, self.config.batch, self.config.context, self.config.seed + 1
+            )
+            self.model(mx.array(tokens[:, :-1]))
+            mx.eval(self.model.parameters())

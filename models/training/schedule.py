@@ -1,0 +1,102 @@
+"""What a training run is: its settings, the batch of each step and the learning rate of each step."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Settings of one run; `model` goes to the architecture named by its `model_type`.
+
+    `penalty` weighs synaptic operations per token, in nats per million; `distil` mixes in the
+    cross-entropy to the teacher's distribution; `weight_average` is the decay of the averaged weights.
+    """
+
+    model: Mapping[str, Any]
+    steps: int = 4000
+    batch: int = 8
+    context: int = 256
+    learning_rate: float = 2e-3
+    final_rate: float = 0.05
+    warmup: int = 100
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    seed: int = 0
+    penalty: float = 0.0
+    teacher: str = ""
+    distil: float = 0.5
+    quantise_from: float = 0.8
+    log_every: int = 20
+    evaluate_every: int = 500
+    checkpoint_every: int = 200
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 1 or self.context < 2:
+            raise ValueError(
+                f"expected steps >= 1, batch >= 1 and context >= 2, got {self.steps}, "
+                f"{self.batch}, {self.context}"
+            )
+        if "model_type" not in self.model:
+            raise ValueError("expected model.model_type: spike_transformer or transformer")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TrainingConfig:
+        """Build from a mapping; unknown keys are an error."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(data) - known)
+        if unknown:
+            raise ValueError(f"unknown training keys {unknown}; known: {sorted(known)}")
+        if "model" not in data:
+            raise ValueError("expected a [model] table with model_type and sizes")
+        return cls(**data)
+
+    @classmethod
+    def load(cls, path: Path) -> TrainingConfig:
+        """Read a TOML file."""
+        try:
+            return cls.from_dict(tomllib.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+
+def batch_of_step(
+    stream: npt.NDArray[np.integer], step: int, batch: int, context: int, seed: int
+) -> npt.NDArray[np.int32]:
+    """Tokens (batch, context + 1) of one step: windows of the stream, each epoch in a new order.
+
+    A function of (seed, step) alone, so a resumed run sees what an uninterrupted one would.
+    """
+    windows = (len(stream) - 1) // context - 1  # one window is left for the epoch's random offset
+    if windows < 1:
+        raise ValueError(
+            f"expected a corpus of more than {2 * context + 1} tokens, got {len(stream)}"
+        )
+    rows = []
+    for index in range(step * batch, (step + 1) * batch):
+        epoch, position = divmod(index, windows)
+        generator = np.random.default_rng((seed, epoch))
+        offset = int(generator.integers(context))
+        start = offset + context * int(generator.permutation(windows)[position])
+        rows.append(stream[start : start + context + 1])
+    return np.stack(rows).astype(np.int32)
+
+
+def learning_rate(config: TrainingConfig, step: int) -> float:
+    """Linear warm-up, then cosine down to `final_rate` of the peak."""
+    if step < config.warmup:
+        return config.learning_rate * (step + 1) / config.warmup
+    progress = (step - config.warmup) / max(config.steps - config.warmup, 1)
+    cosine = 0.5 * (1 + np.cos(np.pi * progress))
+    return float(config.learning_rate * (config.final_rate + (1 - config.final_rate) * cosine))
