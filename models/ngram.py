@@ -64,7 +64,8 @@ def _order(keys: Ints, counts: Ints, contexts: int, vocab_size: int) -> _Order:
 def _find(keys: Ints, wanted: Ints) -> Ints:
     """Place of each wanted key in the sorted keys, -1 where it is not there or is negative."""
     place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where((keys[place] == wanted) & (wanted >= 0), place, -1)
+    found: Ints = np.where((keys[place] == wanted) & (wanted >= 0), place, -1)
+    return found
 
 
 def _checked(tokens: ArrayLike, vocab_size: int) -> Ints:
@@ -187,7 +188,8 @@ class KneserNey:
             probability[known] *= order.back_off[context[known]]
             seen = np.flatnonzero(ids >= 0)
             probability[seen] += order.discounted[ids[seen]]
-        return np.log(probability[1:])
+        logarithm: Floats = np.log(probability[1:])
+        return logarithm
 
     def distribution(self, context: ArrayLike) -> Floats:
         """Probability of every token after a stream that begins a document, (vocab_size,)."""

@@ -40,8 +40,7 @@ class Tokenizer:
             )
         backend.encode_special_tokens = True
         self._backend = backend
-        size = backend.get_vocab_size()
-        tokens = [backend.id_to_token(i) for i in range(size)]
+        tokens = [backend.id_to_token(i) or "" for i in range(backend.get_vocab_size())]
         # In the byte-level alphabet one character stands for one byte.
         self._bytes = np.array([0] + [len(token) for token in tokens[1:]], dtype=np.int64)
 
@@ -167,7 +166,7 @@ def split_stream(
         temporary = path.with_suffix(".tmp.npy")
         np.save(temporary, stream)
         temporary.replace(path)
-    stream = np.load(path, mmap_mode="r")
+    stream: NDArray[np.uint16] = np.load(path, mmap_mode="r")
     return stream
 
 
