@@ -63,6 +63,8 @@ def _order(keys: Ints, counts: Ints, contexts: int, vocab_size: int) -> _Order:
 
 def _find(keys: Ints, wanted: Ints) -> Ints:
     """Place of each wanted key in the sorted keys, -1 where it is not there or is negative."""
+    if not len(keys):
+        return np.full(len(wanted), -1)
     place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     found: Ints = np.where((keys[place] == wanted) & (wanted >= 0), place, -1)
     return found
@@ -221,4 +223,5 @@ def _depth(stream: Ints, end_of_text: int) -> Ints:
     """Tokens before each place back to and with the last `end_of_text`; 0 at the first place."""
     places = np.arange(len(stream))
     last = np.maximum.accumulate(np.where(stream == end_of_text, places, 0))
-    return places - np.concatenate([[0], last[:-1]])
+    depth: Ints = places - np.concatenate([[0], last[:-1]])
+    return depth

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -161,10 +162,9 @@ def split_stream(
     """The token stream of one split of the cached texts; itself cached, read-only; (L,)."""
     path = stream_path(split, tokenizer, seed, sources)
     if not path.exists():
-        stream = token_stream(load_split(split, sources), tokenizer, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp.npy")
-        np.save(temporary, stream)
+        temporary = path.with_name(f".{os.getpid()}-{path.name}")
+        np.save(temporary, token_stream(load_split(split, sources), tokenizer, seed))
         temporary.replace(path)
     stream: NDArray[np.uint16] = np.load(path, mmap_mode="r")
     return stream
