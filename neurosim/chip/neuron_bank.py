@@ -1,0 +1,283 @@
+"""A bank of neurons on the chip: the network's integers in, spike counts and joules out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from neurosim.chip.description import ChipDescription
+from neurosim.devices.counter_random import stream_key
+from neurosim.devices.neuron_window import (
+    COUNT_TERMS,
+    ENERGY_TERMS,
+    MAX_CYCLES,
+    draw_pair,
+    new_ledger,
+    silent_uniforms,
+    simulate_window,
+    window_device,
+)
+from neurosim.kernels._jit import compiled
+from neurosim.network import Network, NeuronBank
+
+Spikes = npt.NDArray[np.int8]
+_PARTS = ("driver", "device", "leak", "precharge")
+_DEVICE_STREAMS = np.uint64(0xD2D0D2D0D2D0D2D0)  # keeps device draws apart from cycle draws
+
+
+@dataclass(frozen=True)
+class BankEnergy:
+    """Energy of a bank, J; `total`, the sum of the parts, equals `supplied`.
+
+    `driver` is burnt between the supply and the membranes (V_dd Q - input), `device` in the
+    switches (ON and OFF) with their output resistors, `leak` in leak resistors, `precharge` in the
+    reset switches.
+    """
+
+    driver: float
+    device: float
+    leak: float
+    precharge: float
+    supplied: float
+
+    @property
+    def total(self) -> float:
+        """Everything burnt, J."""
+        return self.driver + self.device + self.leak + self.precharge
+
+    def parts(self) -> dict[str, float]:
+        """Mechanism -> J."""
+        return {name: getattr(self, name) for name in _PARTS}
+
+
+class _Phase:
+    """Accumulators of one phase of a run."""
+
+    def __init__(self) -> None:
+        self.energy, self.counts = new_ledger()
+        self.charge = 0.0
+        self.spikes = 0
+
+
+@compiled
+def _exact(
+    charge: npt.NDArray[np.generic],
+    bias: npt.NDArray[np.int64],
+    half: npt.NDArray[np.int64],
+    levels: int,
+    signed: bool,
+    spikes: Spikes,
+) -> int:
+    """n = clip(floor((a + b + h) / 2h)), by comparing with (2k - 1) h; returns sum |n|."""
+    total = 0
+    for i in range(charge.size):
+        value = charge[i] + bias[i]
+        size = abs(value) if signed else value
+        count = 0
+        while count < levels and size >= (2 * count + 1) * half[i]:
+            count += 1
+        total += count
+        spikes[i] = -count if signed and value < 0 else count
+    return total
+
+
+@compiled
+def _packets(
+    charge: npt.NDArray[np.generic],
+    bias: npt.NDArray[np.int64],
+    gain: npt.NDArray[np.floating],
+    limit: float,
+    signed: bool,
+    packet: npt.NDArray[np.float64],
+) -> float:
+    """Net charges in coulomb -> `packet`; returns the charge that reaches membranes."""
+    total = 0.0
+    for i in range(charge.size):
+        value = min(max((charge[i] + bias[i]) * gain[i], -limit), limit)
+        packet[i] = value
+        total += abs(value) if signed else max(value, 0.0)
+    return total
+
+
+@compiled
+def _draw_devices(
+    threshold: npt.NDArray[np.float64],
+    hold: npt.NDArray[np.float64],
+    spread_threshold: float,
+    spread_hold: float,
+    seed: np.uint64,
+    neuron_offset: int,
+) -> None:
+    """Replace the nominal V_th and V_h by each device's own (D2D)."""
+    for i in range(threshold.size):
+        key = stream_key(seed ^ _DEVICE_STREAMS, np.uint64(neuron_offset + i))
+        threshold[i], hold[i] = draw_pair(
+            threshold[i], hold[i], spread_threshold, spread_hold, key, np.uint64(0)
+        )
+
+
+class ChipBank:
+    """The neurons of one `NeuronBank` on a chip. `fire` runs a window; energy and counts add up.
+
+    On an exact chip a spike costs one closed-form discharge and delivers one quantum of charge;
+    the remainders of packets are not charged. `neuron_offset` makes neuron numbers unique over the
+    chip.
+    """
+
+    def __init__(
+        self, bank: NeuronBank, chip: ChipDescription, seed: int, neuron_offset: int = 0
+    ) -> None:
+        switch = chip.device.switch()
+        self.name = bank.name
+        self.size = bank.size
+        self.neurons = bank.neurons
+        self.levels = bank.levels
+        self.signed = bank.signed
+        self.exact = chip.exact
+        if bank.levels > 127:
+            raise ValueError(f"{bank.name}: expected at most 127 levels, got {bank.levels}")
+        self._bias = np.ascontiguousarray(bank.bias, dtype=np.int64)
+        self._half = np.ascontiguousarray(bank.half_threshold, dtype=np.int64)
+        self._supply_voltage = chip.neuron.supply_voltage.value
+        self._quantum = switch.quantum
+        self._discharge_energy = switch.discharge_energy
+        self._phases: dict[str, _Phase] = {}
+        if self.exact:
+            return
+        window = chip.window.duration.value
+        dead = switch.set_delay + switch.reset_delay
+        if bank.levels * dead >= window:
+            raise ValueError(
+                f"{bank.name}: {bank.levels} spikes with delays of {dead:.3g} s each do not "
+                f"fit into window.duration = {window:.3g} s; lengthen the window of {chip.name}"
+            )
+        device = chip.device
+        self._seed = np.uint64(seed)
+        self._offset = neuron_offset
+        self._device = window_device(
+            switch, window, device["threshold_spread_cycle"], device["hold_spread_cycle"]
+        )
+        self._threshold = np.full(self.neurons, switch.threshold_voltage)
+        self._hold = np.full(self.neurons, switch.hold_voltage)
+        _draw_devices(
+            self._threshold,
+            self._hold,
+            device["threshold_spread_device"],
+            device["hold_spread_device"],
+            self._seed,
+            neuron_offset,
+        )
+        self._silent = np.empty(self.neurons)
+        silent_uniforms(self._threshold, self._device, self._silent)
+        self._gain = self._quantum / (2.0 * self._half)
+        headroom = chip.neuron.input_headroom.value
+        self._limit = (bank.levels + headroom) * self._quantum if headroom else np.inf
+        self._packet = np.empty(self.size)
+
+    def fire(
+        self,
+        charge: npt.NDArray[np.integer] | npt.NDArray[np.floating],
+        window_index: int,
+        phase: str = "run",
+        out: Spikes | None = None,
+    ) -> Spikes:
+        """Spike counts of one window, (N,) int8, signed: ON minus OFF.
+
+        `charge` (N,): column sums or accumulator values in weight units, without the bank's bias,
+        which is added here. `window_index` keys the random draws: never use one twice for a bank.
+        `phase` is the account that energy and counts go to.
+        """
+        spikes = np.empty(self.size, dtype=np.int8) if out is None else out
+        if charge.shape != (self.size,):
+            raise ValueError(f"{self.name}: expected charge ({self.size},), got {charge.shape}")
+        account = self._phases.setdefault(phase, _Phase())
+        if self.exact:
+            fired = _exact(charge, self._bias, self._half, self.levels, self.signed, spikes)
+            account.spikes += int(fired)
+            return spikes
+        account.charge += _packets(
+            charge, self._bias, self._gain, self._limit, self.signed, self._packet
+        )
+        simulate_window(
+            self._packet,
+            self.signed,
+            self._device,
+            self._threshold,
+            self._hold,
+            self._silent,
+            self._seed,
+            window_index,
+            self._offset,
+            self.levels,
+            spikes,
+            account.energy,
+            account.counts,
+        )
+        if account.counts[4]:
+            raise ValueError(
+                f"{self.name}: a neuron discharged more than {MAX_CYCLES} times in a window; "
+                "limit the charge with neuron.input_headroom"
+            )
+        return spikes
+
+    def reset(self) -> None:
+        """Forget all energy and counts; the devices stay as they are."""
+        self._phases.clear()
+
+    def energy(self, phase: str | None = None) -> BankEnergy:
+        """Energy of one phase, or of all since the last reset."""
+        spikes = sum(account.spikes for account in self._accounts(phase))
+        supply = self._supply_voltage * sum(account.charge for account in self._accounts(phase))
+        if self.exact:
+            supply = spikes * self._supply_voltage * self._quantum
+            device = spikes * self._discharge_energy
+            return BankEnergy(supply - device, device, 0.0, 0.0, supply)
+        terms = self.ledger(phase)
+        return BankEnergy(
+            driver=supply - terms["input"],
+            device=terms["device_on"] + terms["device_off"] + terms["output"],
+            leak=terms["leak"],
+            precharge=terms["switch"],
+            supplied=supply + terms["leak_source"] + terms["precharge"],
+        )
+
+    @property
+    def joules(self) -> dict[str, dict[str, float]]:
+        """Phase -> mechanism -> J."""
+        return {phase: self.energy(phase).parts() for phase in self._phases}
+
+    def ledger(self, phase: str | None = None) -> dict[str, float]:
+        """`ENERGY_TERMS` of the simulated membranes, J; all zero on an exact chip."""
+        total = sum((account.energy for account in self._accounts(phase)), new_ledger()[0])
+        return dict(zip(ENERGY_TERMS, total.tolist(), strict=True))
+
+    def counts(self, phase: str | None = None) -> dict[str, int]:
+        """`COUNT_TERMS` since the last reset; discharges = counted spikes on an exact chip."""
+        accounts = self._accounts(phase)
+        total = sum((account.counts for account in accounts), new_ledger()[1])
+        counts = dict(zip(COUNT_TERMS, total.tolist(), strict=True))
+        if self.exact:
+            counts["discharges"] = sum(account.spikes for account in accounts)
+        return counts
+
+    def _accounts(self, phase: str | None) -> list[_Phase]:
+        names = self._phases if phase is None else [phase]
+        return [self._phases.get(name, _Phase()) for name in names]
+
+    def __repr__(self) -> str:
+        kind = "exact" if self.exact else "threshold-switch"
+        return f"ChipBank({self.name}: {self.neurons} {kind} neurons, {self.levels} levels)"
+
+
+def build_banks(network: Network, chip: ChipDescription, seed: int) -> Mapping[str, ChipBank]:
+    """All banks of a network by name, with neuron numbers unique over the chip."""
+    banks: dict[str, ChipBank] = {}
+    offset = 0
+    for node in network:
+        if isinstance(node, NeuronBank):
+            banks[node.name] = ChipBank(node, chip, seed, offset)
+            offset += node.neurons
+    return banks

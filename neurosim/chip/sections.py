@@ -1,0 +1,213 @@
+"""The parts of a chip description: every number with unit, allowed range, source and evidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from neurosim.quantity import Quantity
+
+Part = TypeVar("Part", bound="Section")
+
+
+def number(unit: str, low: float, high: float, whole: bool = False) -> Any:
+    """A field of a section: a Quantity in `unit` with low <= value <= high."""
+    return field(metadata={"unit": unit, "low": low, "high": high, "whole": whole})
+
+
+def curve() -> Any:
+    """A field of a section: a `Curve`."""
+    return field(metadata={"curve": True})
+
+
+def choice(*choices: str) -> Any:
+    """A field of a section: one of a few words."""
+    return field(metadata={"choices": choices})
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Coefficients of a polynomial c_0 + c_1 x + ..., with unit, source and evidence."""
+
+    values: tuple[float, ...]
+    unit: str
+    source: str
+    evidence: str
+
+    def __post_init__(self) -> None:
+        Quantity(0.0, self.unit, self.source, self.evidence)
+        if not self.values or not all(math.isfinite(value) for value in self.values):
+            raise ValueError(f"expected a list of finite coefficients, got {list(self.values)}")
+
+    @classmethod
+    def from_dict(cls, where: str, entry: object) -> Curve:
+        """Read {values, unit, source, evidence}; `where` (file and key) goes into errors."""
+        keys = {"values", "unit", "source", "evidence"}
+        if not isinstance(entry, Mapping) or set(entry) != keys:
+            raise ValueError(
+                f"{where}: expected {{ values, unit, source, evidence }}, got {entry!r}"
+            )
+        try:
+            values = tuple(float(value) for value in entry["values"])
+            return cls(values, str(entry["unit"]), str(entry["source"]), str(entry["evidence"]))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of the chip's TOML file."""
+
+    @classmethod
+    def from_dict(cls: type[Part], where: str, entry: object) -> Part:
+        """Check and read a table; `where` is "file: table"."""
+        if not isinstance(entry, Mapping):
+            raise ValueError(f"{where}: expected a table, got {entry!r}")
+        known = [part.name for part in fields(cls)]
+        unknown = sorted(set(entry) - set(known))
+        missing = [key for key in known if key not in entry]
+        if unknown:
+            raise ValueError(
+                f"{where}: unknown keys {', '.join(unknown)}; known: {', '.join(known)}"
+            )
+        if missing:
+            raise ValueError(f"{where}: missing {', '.join(missing)}")
+        values: dict[str, Any] = {}
+        for part in fields(cls):
+            place = f"{where}.{part.name}"
+            if "choices" in part.metadata:
+                values[part.name] = _choice(place, part.metadata["choices"], entry[part.name])
+            elif "curve" in part.metadata:
+                values[part.name] = Curve.from_dict(place, entry[part.name])
+            else:
+                values[part.name] = _quantity(place, part.metadata, entry[part.name])
+        return cls(**values)
+
+    def numbers(self) -> dict[str, Quantity | Curve]:
+        """Key -> number, for provenance lists."""
+        found = {part.name: getattr(self, part.name) for part in fields(self)}
+        return {key: value for key, value in found.items() if not isinstance(value, str)}
+
+
+def _choice(where: str, choices: tuple[str, ...], value: object) -> str:
+    if value not in choices:
+        raise ValueError(f"{where}: expected one of {', '.join(choices)}, got {value!r}")
+    return str(value)
+
+
+def _quantity(where: str, rule: Mapping[str, Any], entry: object) -> Quantity:
+    quantity = Quantity.from_dict(where, entry)
+    if quantity.unit != rule["unit"]:
+        raise ValueError(f"{where}: expected unit {rule['unit']!r}, got {quantity.unit!r}")
+    low, high = rule["low"], rule["high"]
+    if not low <= quantity.value <= high or (rule["whole"] and quantity.value % 1):
+        kind = "a whole number" if rule["whole"] else "a value"
+        raise ValueError(
+            f"{where}: expected {kind} from {low:g} to {high:g} {rule['unit']}, "
+            f"got {quantity.value:g}"
+        )
+    return quantity
+
+
+@dataclass(frozen=True)
+class Window(Section):
+    """Time one bank integrates before its counters are read."""
+
+    duration: Quantity = number("s", 1e-9, 10.0)
+
+
+@dataclass(frozen=True)
+class Neuron(Section):
+    """What stands between the columns and the membranes."""
+
+    supply_voltage: Quantity = number("V", 0.0, 100.0)
+    input_headroom: Quantity = number("1", 0.0, 1000.0)
+    """The input stage passes at most levels + headroom charge quanta per window; 0: no limit."""
+
+
+@dataclass(frozen=True)
+class Tile(Section):
+    """Crossbar tile: rows, and columns of differential pairs."""
+
+    rows: Quantity = number("1", 1, 65536, whole=True)
+    columns: Quantity = number("1", 1, 65536, whole=True)
+
+
+@dataclass(frozen=True)
+class Mesh(Section):
+    """Tiles of the 2-D mesh; 0 x 0: as small a square as the network needs."""
+
+    width: Quantity = number("1", 0, 65536, whole=True)
+    height: Quantity = number("1", 0, 65536, whole=True)
+
+
+@dataclass(frozen=True)
+class CrossbarCells(Section):
+    """Synapse cells and how they are read; 0 switches a non-ideality off."""
+
+    conductance_levels: Quantity = number("1", 0, 65536, whole=True)
+    g_min: Quantity = number("S", 0.0, 1.0)
+    g_max: Quantity = number("S", 1e-12, 1.0)
+    read_voltage: Quantity = number("V", 1e-6, 10.0)
+    pulse_width: Quantity = number("s", 1e-12, 1.0)
+    programming_error: Quantity = number("1", 0.0, 100.0)
+    programming_curve: Curve = curve()
+    read_noise: Quantity = number("1", 0.0, 10.0)
+    stuck_low: Quantity = number("1", 0.0, 1.0)
+    stuck_high: Quantity = number("1", 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Conversion(Section):
+    """Column to digital value and back; 0 bits: exact conversion at the same price."""
+
+    adc_bits: Quantity = number("bit", 0, 32, whole=True)
+    adc_energy: Quantity = number("J", 0.0, 1.0)
+    dac_energy: Quantity = number("J", 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Memory(Section):
+    """SRAM: sram_energy (capacity / reference)^exponent per bit; no bank below `reference`."""
+
+    sram_energy: Quantity = number("J/bit", 0.0, 1.0)
+    sram_reference: Quantity = number("B", 1.0, 1e12)
+    sram_exponent: Quantity = number("1", 0.0, 2.0)
+    accumulator_bank: Quantity = number("B", 1.0, 1e12)
+    state_bank: Quantity = number("B", 1.0, 1e12)
+    embedding_bank: Quantity = number("B", 1.0, 1e12)
+
+    def energy_per_bit(self, capacity: float) -> float:
+        """Read or write energy of one bit in a bank of `capacity` bytes, J."""
+        size = max(capacity / self.sram_reference.value, 1.0)
+        return float(self.sram_energy.value * size**self.sram_exponent.value)
+
+
+@dataclass(frozen=True)
+class Digital(Section):
+    """Energy of one 32-bit integer operation."""
+
+    add: Quantity = number("J", 0.0, 1.0)
+    compare: Quantity = number("J", 0.0, 1.0)
+    shift: Quantity = number("J", 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Routing(Section):
+    """AER packets on the mesh. `packets`: one per channel with its count, or one per spike."""
+
+    packets: str = choice("count", "spike")
+    hop_energy: Quantity = number("J/bit", 0.0, 1.0)
+    value_hop_energy: Quantity = number("J/bit", 0.0, 1.0)
+    inject_energy: Quantity = number("J", 0.0, 1.0)
+    hop_latency: Quantity = number("s", 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Static(Section):
+    """Power that flows whether spikes do or not."""
+
+    tile_power: Quantity = number("W", 0.0, 1e6)
+    chip_power: Quantity = number("W", 0.0, 1e6)
