@@ -178,12 +178,10 @@ class KneserNey:
             (L,), nats, all below 0.
         """
         stream = np.concatenate([[self._end_of_text], _checked(tokens, self._vocab_size)])
-        depth = _depth(stream, self._end_of_text)
         probability = self._unigrams[stream]
         ids = stream
-        for length, order in enumerate(self._orders, start=2):
+        for order in self._orders:  # nothing was counted after an n-gram that ends a document
             context = np.concatenate([[-1], ids[:-1]])
-            context[depth < length - 1] = -1
             known = np.flatnonzero(context >= 0)
             ids = np.full(len(stream), -1)
             ids[known] = _find(order.keys, context[known] * self._vocab_size + stream[known])
