@@ -128,35 +128,31 @@ class KneserNey:
         depth = _depth(stream, end_of_text)
         keys = np.arange(vocab_size)
         counts = np.bincount(stream[1:], minlength=vocab_size)
-        ids = stream  # of the n-gram of the current order that ends at each place
-        orders: list[_Order] = []
-        unigram_counts = counts
+        ids = stream  # of the n-gram of the current length that ends at each place
         contexts = 1
-        for length in range(2, order + 2):
-            if length <= order:
-                places = np.flatnonzero(depth >= length - 1)
-                wanted = ids[places - 1] * vocab_size + stream[places]
-                next_keys, first, inverse, next_counts = np.unique(
-                    wanted, return_index=True, return_inverse=True, return_counts=True
-                )
-                # Adjusted count: different left neighbours; at a document start the count itself.
-                left = np.bincount(ids[places[first]], minlength=len(keys))
-                starts = np.zeros(len(keys), dtype=bool)
-                if length > 2:
-                    starts[ids[depth == length - 2]] = True
-                counts = np.where(starts, counts, left)
-            if length == 2:
-                unigram_counts = counts
-            else:
-                orders.append(_order(keys, counts, contexts, vocab_size))
-            if length <= order:
-                contexts = len(keys)
-                keys, counts = next_keys, next_counts
-                ids = np.full(len(stream), -1)
-                ids[places] = inverse
-        lowest = _order(np.arange(vocab_size), unigram_counts, 1, vocab_size)
-        unigrams = lowest.discounted + lowest.back_off[0] / vocab_size
-        return cls(vocab_size, end_of_text, unigrams, orders)
+        orders: list[_Order] = []
+        for length in range(1, order):
+            places = np.flatnonzero(depth >= length)
+            longer_keys, first, inverse, longer_counts = np.unique(
+                ids[places - 1] * vocab_size + stream[places],
+                return_index=True,
+                return_inverse=True,
+                return_counts=True,
+            )
+            # Adjusted count: different left neighbours; at a document start the count itself.
+            at_start = np.zeros(len(keys), dtype=bool)
+            if length > 1:
+                at_start[ids[depth == length - 1]] = True
+            left = np.bincount(ids[places[first]], minlength=len(keys))
+            counts = np.where(at_start, counts, left)
+            orders.append(_order(keys, counts, contexts, vocab_size))
+            contexts = len(keys)
+            keys, counts = longer_keys, longer_counts
+            ids = np.full(len(stream), -1)
+            ids[places] = inverse
+        orders.append(_order(keys, counts, contexts, vocab_size))
+        unigrams = orders[0].discounted + orders[0].back_off[0] / vocab_size
+        return cls(vocab_size, end_of_text, unigrams, orders[1:])
 
     @property
     def order(self) -> int:
@@ -195,7 +191,7 @@ class KneserNey:
         """Probability of every token after a stream that begins a document, (vocab_size,)."""
         stream = np.concatenate([[self._end_of_text], _checked(context, self._vocab_size)])
         last = int(np.flatnonzero(stream == self._end_of_text)[-1])
-        history = stream[last:]
+        history = stream[max(last, len(stream) - self.order + 1) :]
         probability = self._unigrams.copy()
         ids = history
         for order in self._orders:
