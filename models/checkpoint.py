@@ -109,7 +109,7 @@ def save(
         "training": dict(training or {}),
     }
     replace_file(folder / "config.json", (json.dumps(config, indent=1) + "\n").encode())
-    replace_file(folder / "tokenizer.json", tokenizer.to_json().encode())
+    tokenizer.save(folder / "tokenizer.json")
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

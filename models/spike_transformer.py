@@ -146,11 +146,11 @@ class Block(nn.Module):
             signed = config.signed_qk or name == "value"
             self[f"{name}_neurons"] = Neurons(width, levels, signed, config.head_size)
         self.output_neurons = Neurons(width, levels, True, width)
-        self.output = mx.random.normal((width, width)) * 0.02
+        self.output = mx.random.normal((width, width)) * 0.002
         self.hidden_read = Neurons(width, levels, True, hidden)
         self.up = mx.random.normal((width, hidden)) / np.sqrt(width)
         self.hidden_neurons = Neurons(hidden, levels, False, width)
-        self.down = mx.random.normal((hidden, width)) * 0.02
+        self.down = mx.random.normal((hidden, width)) * 0.002
 
     def _split(self, x: mx.array) -> mx.array:
         return x.reshape(*x.shape[:2], self._heads, -1).swapaxes(1, 2)  # (B, H, L, D)
@@ -184,7 +184,7 @@ class SpikeTransformer(nn.Module):
     def __init__(self, config: SpikeTransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = mx.random.normal((config.vocab_size, config.width)) * 0.1
+        self.embedding = mx.random.normal((config.vocab_size, config.width)) * 0.5
         self.blocks = [Block(config) for _ in range(config.layers)]
         self.head_read = Neurons(config.width, config.levels, True, config.vocab_size)
         self.head = mx.random.normal((config.width, config.vocab_size)) * 0.02

@@ -14,7 +14,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.kernels import spike_attention
+from neurosim.kernels.spike_attention import spike_attention
 from neurosim.kernels.neuron import integer_spikes
 from neurosim.models.quantise import quantise
 from neurosim.models.spike_transformer import (

@@ -62,10 +62,10 @@ class Block(nn.Module):
         self._heads, self._base = config.heads, config.rope_base
         self.attention_norm = nn.RMSNorm(width)
         self.qkv = mx.random.normal((width, 3 * width)) / np.sqrt(width)
-        self.output = mx.random.normal((width, width)) * 0.02
+        self.output = mx.random.normal((width, width)) * 0.002
         self.hidden_norm = nn.RMSNorm(width)
         self.up = mx.random.normal((width, hidden)) / np.sqrt(width)
-        self.down = mx.random.normal((hidden, width)) * 0.02
+        self.down = mx.random.normal((hidden, width)) * 0.002
 
     def __call__(self, x: mx.array) -> mx.array:
         """x (B, L, width) -> (B, L, width)."""
@@ -89,7 +89,7 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = mx.random.normal((config.vocab_size, config.width)) * 0.1
+        self.embedding = mx.random.normal((config.vocab_size, config.width)) * 0.5
         self.blocks = [Block(config) for _ in range(config.layers)]
         self.head_norm = nn.RMSNorm(config.width)
         self.head = mx.random.normal((config.width, config.vocab_size)) * 0.02

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,16 @@ import numpy.typing as npt
 class TrainingConfig:
     """Settings of one run; `model` goes to the architecture named by its `model_type`.
 
-    `penalty` weighs synaptic operations per token, in nats per million; `distil` mixes in the
-    cross-entropy to the teacher's distribution; `weight_average` is the decay of the averaged weights.
+    `repeat` says how often the documents of a source stand in the stream (once where not named);
+    `tokenizer` is a tokenizer.json, or "" to train one of `model.vocab_size` on the train split;
+    `penalty` weighs synaptic operations per token, in nats per million; with a `teacher` (a model
+    folder) `distil` is the weight of its distribution in the loss; from the fraction
+    `quantise_from` of the run on, the forward pass uses the rounded weights of inference.
     """
 
     model: Mapping[str, Any]
+    repeat: Mapping[str, int] = field(default_factory=dict)
+    tokenizer: str = ""
     steps: int = 4000
     batch: int = 8
     context: int = 256

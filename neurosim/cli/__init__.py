@@ -1,1 +1,55 @@
-"""PLACE."""
+"""The command line: `neurosim SUBCOMMAND`; a subcommand's module is imported only when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from neurosim import __version__
+
+__all__ = ["main"]
+
+SUBCOMMANDS = {
+    "run": "generate text on a simulated chip and report what a token costs",
+    "eval": "held-out bits per byte: the model, its ANN twin, a Kneser-Ney 5-gram",
+    "train": "train a model from a TOML file; resumes where it stopped",
+    "data": "list and fetch the texts",
+}
+
+
+def _parser(chosen: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="neurosim",
+        description="Spiking transformers on simulated memristive neuron hardware.",
+    )
+    parser.add_argument("--version", action="version", version=f"neurosim {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, text in SUBCOMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text.capitalize() + ".")
+        if name == chosen:
+            import_module(f"neurosim.cli.{name}").add_arguments(sub)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (2 for bad input, 130 when interrupted)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    parser = _parser(chosen if chosen in SUBCOMMANDS else None)
+    if not words:
+        parser.print_help()
+        return 0
+    options = parser.parse_args(words)
+    if options.command is None:
+        parser.print_help()
+        return 0
+    try:
+        return int(import_module(f"neurosim.cli.{options.command}").run(options))
+    except (ValueError, OSError) as error:
+        print(f"neurosim {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"neurosim {options.command}: interrupted", file=sys.stderr)
+        return 130

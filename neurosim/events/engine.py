@@ -1,0 +1,337 @@
+"""The run loop: one token at a time through the network on the chip, window by window.
+
+Windows are synchronous: a node acts on the spikes of the window before, so a token takes as many
+windows as the longest chain of banks. Within a window only events are worked on: rows of the
+crossbars that got a spike, attention rows of keys and queries that fired, neurons by their closed
+form. Every count is made where the event is handled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from neurosim.chip.crossbar import ProgrammedCrossbar
+from neurosim.chip.description import ChipDescription
+from neurosim.chip.neuron_bank import build_banks
+from neurosim.chip.placement import Placement, place
+from neurosim.events.recorder import Ledger, Run
+from neurosim.kernels.spike_attention import spike_attention_step
+from neurosim.kernels.spike_linear import spike_linear
+from neurosim.network import (
+    Accumulator,
+    AttentionUnit,
+    Crossbar,
+    DelayCrossbar,
+    Embedding,
+    Network,
+    NeuronBank,
+    Readout,
+)
+
+Values = npt.NDArray[np.generic]
+Action = Callable[[], None]
+
+
+class Simulator:
+    """A network placed and programmed on a chip, with its state; `step` runs one token.
+
+    Args:
+        network: what to run.
+        chip: on what; its non-idealities are drawn from `seed` once (devices) or per window.
+        seed: one seed is one chip and one run.
+    """
+
+    def __init__(self, network: Network, chip: ChipDescription, seed: int = 0) -> None:
+        self.network, self.chip, self.seed = network, chip, seed
+        self.placement: Placement = place(network, chip)
+        self.banks = build_banks(network, chip, seed)
+        self.crossbars = {
+            node.name: ProgrammedCrossbar.program(
+                node.weight,
+                chip.crossbar,
+                np.random.default_rng((seed, index)),
+                int(chip.conversion.adc_bits.value),
+                diagonal=isinstance(node, DelayCrossbar),
+            )
+            for index, node in enumerate(network)
+            if isinstance(node, Crossbar | DelayCrossbar)
+        }
+        self._order = {node.name: index for index, node in enumerate(network)}
+        self.tokens: list[int] = []
+        self._ledgers = {"prefill": Ledger()}
+        self._ledger = self._ledgers["prefill"]
+        self._booked = {name: bank.energy().parts() for name, bank in self.banks.items()}
+        self._value: dict[str, Values] = {}
+        self._logits: list[npt.NDArray[np.float64]] = []
+        self._spikes: dict[str, list[npt.NDArray[np.int8]]] = {name: [] for name in self.banks}
+        self._states: dict[str, npt.NDArray[np.int32]] = {}
+        self.forget()
+        self._plan: list[Action] = [self._action(node.name) for node in network]
+
+    def forget(self) -> None:
+        """Start a new text: attention states and delayed spikes are cleared, counts go on."""
+        self._text_start = len(self.tokens)
+        for node in self.network:
+            if isinstance(node, AttentionUnit):
+                shape = (node.heads, node.head_size, node.head_size)
+                self._states[node.name] = np.zeros(shape, np.int32)
+
+    def begin(self, phase: str) -> None:
+        """From here on count for `phase` ("prefill" or "decode")."""
+        self._book_neurons()
+        self._ledger = self._ledgers.setdefault(phase, Ledger())
+
+    def _book_neurons(self) -> None:
+        """Give the current phase what the banks burnt since the last call."""
+        for name, bank in self.banks.items():
+            now = bank.energy().parts()
+            before = self._booked[name]
+            spent = {part: max(now[part] - before[part], 0.0) for part in now}
+            self._ledger.burn(name, {f"neuron_{part}": joule for part, joule in spent.items()})
+            self._booked[name] = now
+
+    @property
+    def neurons(self) -> int:
+        """Physical neurons."""
+        return sum(bank.neurons for bank in self.banks.values())
+
+    def step(self, token: int) -> npt.NDArray[np.float64]:
+        """Run one token; returns its logits (V,), in integer weight units (times Readout.scale)."""
+        self.tokens.append(int(token))
+        self._ledger.tokens += 1
+        for act in self._plan:
+            act()
+        return self._logits[-1]
+
+    def run(self) -> Run:
+        """What was simulated so far."""
+        self._book_neurons()
+        spikes = {
+            name: np.array(rows, np.int8).reshape(-1, self.banks[name].size)
+            for name, rows in self._spikes.items()
+        }
+        return Run(
+            tuple(self.tokens),
+            np.array(self._logits),
+            spikes,
+            {name: ledger.freeze() for name, ledger in self._ledgers.items() if ledger.tokens},
+            self.neurons,
+            self.chip.window.duration.value,
+            self.placement.depth,
+        )
+
+    def _action(self, name: str) -> Action:
+        node = self.network[name]
+        handlers: dict[type, Callable[..., Action]] = {
+            Embedding: self._embedding,
+            Accumulator: self._accumulator,
+            Crossbar: self._crossbar,
+            DelayCrossbar: self._delay_crossbar,
+            NeuronBank: self._bank,
+            AttentionUnit: self._attention,
+            Readout: self._readout,
+        }
+        return handlers[type(node)](node, self.network.sources(name))
+
+    def _embedding(self, node: Embedding, sources: Sequence[str]) -> Action:
+        table = node.table.astype(np.int64)
+        value_hops = sum(
+            self._value_hops(node.name, target) for target in self.network.targets(node.name)
+        )
+
+        def act() -> None:
+            token = self.tokens[-1]
+            if not 0 <= token < len(table):
+                raise ValueError(f"expected a token below {len(table)}, got {token}")
+            self._value[node.name] = table[token]
+            self._ledger.count(node.name, embedding_reads=node.size, value_hops=value_hops)
+
+        return act
+
+    def _accumulator(self, node: Accumulator, sources: Sequence[str]) -> Action:
+        before = [name for name in sources if self._order[name] < self._order[node.name]]
+
+        def act() -> None:
+            total = sum((self._value[name] for name in before), np.zeros(node.width, np.int64))
+            self._value[node.name] = total
+            extra = len(before) - 1
+            self._ledger.count(
+                node.name,
+                accumulator_writes=node.width * len(before),
+                accumulator_reads=node.width * extra,
+                additions=node.width * extra,
+            )
+
+        return act
+
+    def _value_hops(self, source: str, target: str) -> int:
+        """Links that the digital values of `source` use on their way to `target`, per window."""
+        hops = self.placement.value_hops.get((source, target))
+        return 0 if hops is None else int(hops.sum())
+
+    def _deliver(self, name: str) -> Callable[[Values], None]:
+        """Pass a crossbar's column sums on: onto accumulators, or to whoever reads `name`."""
+        later = [
+            target
+            for target in self.network.targets(name)
+            if isinstance(self.network[target], Accumulator)
+            and self._order[target] < self._order[name]
+        ]
+
+        value_hops = sum(self._value_hops(name, target) for target in later)
+
+        def deliver(sums: Values) -> None:
+            self._value[name] = sums
+            if value_hops:
+                self._ledger.count(name, value_hops=value_hops)
+            for target in later:
+                self._value[target] = self._value[target] + sums  # type: ignore[operator]
+                width = sums.size
+                self._ledger.count(
+                    target, accumulator_reads=width, accumulator_writes=width, additions=width
+                )
+
+        return deliver
+
+    def _reader(self, name: str) -> Callable[[Values, int], Values]:
+        """Column sums as they leave a crossbar: with read noise, digitised where `_converted`."""
+        programmed, converted = self.crossbars[name], self._converted(name)
+
+        def read(sums: Values, pulses: int) -> Values:
+            return programmed.read(sums, pulses, len(self.tokens), converted)
+
+        return read
+
+    def _converted(self, name: str) -> bool:
+        """Whether a crossbar's columns are digitised: they feed an accumulator or the read-out."""
+        return any(
+            isinstance(self.network[target], Accumulator | Readout)
+            for target in self.network.targets(name)
+        )
+
+    def _crossbar(self, node: Crossbar, sources: Sequence[str]) -> Action:
+        programmed, deliver = self.crossbars[node.name], self._deliver(node.name)
+        nonzero = np.count_nonzero(node.weight, axis=1)
+        outputs = node.size
+        row_tiles, column_tiles = self.placement.tiling[node.name]
+        conversions = outputs * row_tiles if self._converted(node.name) else 0
+        source, read = sources[0], self._reader(node.name)
+
+        def act() -> None:
+            spikes = self._spikes[source][-1]
+            events = np.abs(spikes).astype(np.int64)
+            total = int(events.sum())
+            sums = spike_linear(spikes[None], programmed.weight)[0]
+            self._ledger.count(
+                node.name,
+                synaptic_operations=total * outputs,
+                effective_operations=int(events @ nonzero),
+                row_pulses=total * column_tiles,
+                weight_fetches=int(np.count_nonzero(events)) * outputs,
+                conversions=conversions,
+            )
+            self._ledger.burn(node.name, {"synapse": float(events @ programmed.row_energy)})
+            deliver(read(sums, total))
+
+        return act
+
+    def _delay_crossbar(self, node: DelayCrossbar, sources: Sequence[str]) -> Action:
+        programmed, deliver = self.crossbars[node.name], self._deliver(node.name)
+        nonzero = node.weight != 0
+        row_tiles, _ = self.placement.tiling[node.name]
+        conversions = node.size * row_tiles if self._converted(node.name) else 0
+        source, taps, read = sources[0], node.weight.shape[0], self._reader(node.name)
+
+        def act() -> None:
+            used = min(taps, len(self.tokens) - self._text_start)
+            recent = np.array(self._spikes[source][: -used - 1 : -1], np.int32)  # newest first
+            events = np.abs(recent).astype(np.int64)
+            sums = (recent * programmed.weight[:used]).sum(axis=0)
+            total = int(events.sum())
+            self._ledger.count(
+                node.name,
+                synaptic_operations=total,
+                effective_operations=int((events * nonzero[:used]).sum()),
+                row_pulses=total,
+                weight_fetches=int(np.count_nonzero(events)),
+                conversions=conversions,
+            )
+            burnt = float((events * programmed.row_energy[:used]).sum())
+            self._ledger.burn(node.name, {"synapse": burnt})
+            deliver(read(sums, used))
+
+        return act
+
+    def _bank(self, node: NeuronBank, sources: Sequence[str]) -> Action:
+        bank, source = self.banks[node.name], sources[0]
+        hops = self.placement.hops[node.name]
+        feeds = self.network[source]
+        digital = not isinstance(feeds, Crossbar | DelayCrossbar)
+        value_hops = self._value_hops(source, node.name) if digital else 0
+        reads = isinstance(feeds, Accumulator)
+        counted = self.chip.routing.packets == "count"  # one packet carries n spikes
+
+        def act() -> None:
+            spikes = bank.fire(self._value[source], len(self.tokens))
+            events = np.abs(spikes).astype(np.int64)
+            packets = np.minimum(events, 1) if counted else events
+            self._spikes[node.name].append(spikes)
+            self._ledger.count(
+                node.name,
+                neuron_spikes=int(events.sum()),
+                neuron_windows=node.neurons,
+                conversions=node.size if digital else 0,
+                packets=int(packets.sum()),
+                hops=int(packets @ hops),
+            )
+            if reads:
+                self._ledger.count(source, accumulator_reads=node.size)
+            if value_hops:
+                self._ledger.count(source, value_hops=value_hops)
+
+        return act
+
+    def _attention(self, node: AttentionUnit, sources: Sequence[str]) -> Action:
+        shape = (node.heads, node.head_size)
+        decaying = int(np.count_nonzero(node.decay_shift)) * node.head_size**2
+        size = node.head_size
+
+        def act() -> None:
+            q, k, v = (self._spikes[name][-1].reshape(shape) for name in sources)
+            out = spike_attention_step(
+                self._states[node.name], q, k, v, node.decay_shift, node.fraction_bits
+            )
+            self._value[node.name] = out.reshape(-1)
+            keys, queries = np.abs(k).astype(np.int64), np.abs(q).astype(np.int64)
+            writes, reads = int(np.count_nonzero(keys)) * size, int(np.count_nonzero(queries)) * size
+            additions = (int(keys.sum()) + int(queries.sum())) * size
+            self._ledger.count(
+                node.name,
+                state_reads=decaying + writes + reads,
+                state_writes=decaying + writes,
+                additions=decaying + additions,
+                shifts=decaying,
+            )
+
+        return act
+
+    def _readout(self, node: Readout, sources: Sequence[str]) -> Action:
+        def act() -> None:
+            self._logits.append(np.asarray(self._value[sources[0]], np.float64))
+
+        return act
+
+
+def simulate(
+    network: Network, chip: ChipDescription, tokens: Sequence[int], seed: int = 0
+) -> Run:
+    """Run given tokens (all as prefill) through the network on the chip."""
+    if len(tokens) == 0:
+        raise ValueError("expected at least one token, got none")
+    simulator = Simulator(network, chip, seed)
+    for token in tokens:
+        simulator.step(token)
+    return simulator.run()

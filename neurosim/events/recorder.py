@@ -1,0 +1,66 @@
+"""What a run leaves behind: the spikes of every site, exact counts, and integrated energies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from neurosim.energy.counts import PhaseCounts
+
+
+@dataclass
+class Ledger:
+    """Counts and joules of one phase while it runs: node -> name -> total."""
+
+    tokens: int = 0
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    joules: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def count(self, node: str, **amounts: int) -> None:
+        """Add integers to the counts of a node."""
+        totals = self.counts.setdefault(node, {})
+        for name, amount in amounts.items():
+            totals[name] = totals.get(name, 0) + int(amount)
+
+    def burn(self, node: str, amounts: Mapping[str, float]) -> None:
+        """Add joules to the mechanisms of a node."""
+        totals = self.joules.setdefault(node, {})
+        for name, amount in amounts.items():
+            totals[name] = totals.get(name, 0.0) + amount
+
+    def freeze(self) -> PhaseCounts:
+        """The finished phase."""
+        return PhaseCounts(self.tokens, self.counts, self.joules)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished simulation: tokens in, logits (T, V), spikes by site (T, N) int8, phases."""
+
+    tokens: tuple[int, ...]
+    logits: npt.NDArray[np.float64]
+    spikes: Mapping[str, npt.NDArray[np.int8]]
+    phases: Mapping[str, PhaseCounts]
+    neurons: int
+    """Physical neurons of the chip."""
+    window_s: float
+    windows_per_token: int
+
+    @property
+    def total_spikes(self) -> int:
+        """Spikes of all neurons over all tokens."""
+        return sum(phase.total("neuron_spikes") for phase in self.phases.values())
+
+    @property
+    def spike_rate(self) -> float:
+        """Spikes per physical neuron and window."""
+        return self.total_spikes / (self.neurons * len(self.tokens))
+
+    def __repr__(self) -> str:
+        return (
+            f"Run({len(self.tokens)} tokens, {len(self.spikes)} sites, "
+            f"{self.total_spikes} spikes, rate {self.spike_rate:.3f})"
+        )
