@@ -1,0 +1,130 @@
+"""The ANN twin on a digital accelerator: a dense int8 transformer on the terms of the chip.
+
+    E = linear layers (multiply, accumulate, weights, activations) + q k and a v + key-value cache
+        + norms, rotation, softmax, squared ReLU + embedding + control + static
+Time of a stage: see `accelerator`; a layer's attention reads a row of the cache per `row_time`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from neurosim.energy.accelerator import finish, rows_of, tiles_of, token_rows
+from neurosim.energy.layers import Site, Words, dense_layer
+from neurosim.energy.prices import PriceList
+from neurosim.energy.terms import Breakdown, Term
+
+
+@dataclass(frozen=True)
+class DenseTransformerSizes:
+    """The ANN twin in numbers. Key-value entries are 16 bits, weights and activations 8."""
+
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    hidden: int
+    weight_bits: int = 8
+    activation_bits: int = 8
+    kv_bits: int = 16
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise ValueError(f"expected {name} >= 1, got {value}")
+
+    @property
+    def matrices(self) -> tuple[tuple[str, int, int], ...]:
+        """(name, fan-in, fan-out) of a block's matrices."""
+        width, hidden = self.width, self.hidden
+        return (
+            ("qkv", width, 3 * width),
+            ("output", width, width),
+            ("up", width, hidden),
+            ("down", hidden, width),
+        )
+
+    @property
+    def weights(self) -> int:
+        """Weights that multiply; the embedding is a look-up."""
+        block = sum(rows * columns for _, rows, columns in self.matrices)
+        return self.layers * block + self.width * self.vocabulary
+
+
+def _elementwise(site: Site, work: dict[str, float]) -> list[Term]:
+    return [
+        site.term("elementwise", what, count, site.prices.price(what))
+        for what, count in work.items()
+    ]
+
+
+def _norm(width: int) -> dict[str, float]:
+    """RMSNorm of one vector: squares, sum, 1/sqrt, and two scalings."""
+    return {"multiply": 3 * width, "accumulate": width, "special_function": 1}
+
+
+def dense_token_energy(
+    sizes: DenseTransformerSizes,
+    prices: PriceList,
+    context: float,
+    tokens: int = 1,
+    pipelined: bool = False,
+    tokens_per_fetch: float = 1.0,
+    cache_level: float | str | None = None,
+) -> Breakdown:
+    """Energy of one token of the dense twin that attends to `context` tokens (itself included).
+
+    `cache_level`: memory of the key-value cache; None: the SRAM banks that hold weights, whose
+    tiles then leak too. Norms, softmax, rotary positions and the squared ReLU count at the
+    int8 prices, which favours the twin.
+    """
+    weight_level = prices.price("weight_bank").value
+    words = Words(
+        sizes.weight_bits,
+        sizes.activation_bits,
+        weight_level=weight_level,
+        activation_level=prices.price("activation_bank").value,
+    )
+    level = weight_level if cache_level is None else cache_level
+    width, hidden = sizes.width, sizes.hidden
+    table = Site("embedding", "embedding", prices, words)
+    terms = [table.moved("embedding", "words", width * sizes.weight_bits, weight_level)]
+    tiles: dict[str, int] = {}
+    stages: list[float] = []
+    cached = 2 * context * width
+    for i in range(sizes.layers):
+        where = f"block {i}"
+        site = Site(where, f"blocks.{i}", prices, words)
+        for name, fan_in, fan_out in sizes.matrices:
+            own = Site(where, f"blocks.{i}.{name}", prices, words)
+            terms += dense_layer(own, fan_in, fan_out, 1, tokens_per_fetch)
+            tiles[where] = tiles.get(where, 0) + tiles_of(prices, fan_in, fan_out)
+            stages.append(rows_of(prices, fan_in))
+        pairs = context * width  # q k and then a v, per head context x head size
+        terms += [
+            site.compute("multiplies", 2 * pairs, "multiply"),
+            site.compute("additions", 2 * pairs, "accumulate"),
+            site.moved("key-value cache", "read", cached * sizes.kv_bits, level),
+            site.moved("key-value cache", "written", 2 * width * sizes.kv_bits, level),
+        ]
+        stages.append(cached / prices.price("tile_columns").value)
+        if cache_level is None:
+            cache_words = cached * sizes.kv_bits / sizes.weight_bits
+            columns = prices.price("tile_columns").value
+            tiles[where] += tiles_of(prices, cache_words / columns, columns)
+        scores = sizes.heads * context
+        norm = _norm(width)
+        work = {
+            # two norms; rotation of q and k (4 multiplies, 2 adds a pair); softmax; squared ReLU
+            "multiply": 2 * norm["multiply"] + 4 * width + scores + hidden,
+            "accumulate": 2 * norm["accumulate"] + 2 * width + 2 * scores + 2 * width,
+            "compare": scores + hidden,
+            "special_function": 2 * norm["special_function"] + scores + sizes.heads,
+        }
+        terms += _elementwise(site, work)
+    head = Site("head", "head", prices, words)
+    terms += dense_layer(head, width, sizes.vocabulary, 1, tokens_per_fetch)
+    terms += _elementwise(head, _norm(width))
+    tiles["head"] = tiles_of(prices, width, sizes.vocabulary)
+    stages.append(rows_of(prices, width))
+    return finish(terms, tiles, prices, token_rows(stages, tokens, pipelined))

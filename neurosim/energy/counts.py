@@ -1,0 +1,185 @@
+"""What the run loop counts, exactly: names, one phase's counts, and multiplies from the structure.
+
+A count is a Python integer, an energy a float in joule. Neither is sampled or extrapolated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from neurosim.network import (
+    Accumulator,
+    AttentionUnit,
+    Crossbar,
+    DelayCrossbar,
+    Embedding,
+    Network,
+    NeuronBank,
+    Node,
+    Readout,
+)
+
+COUNTS: dict[str, str] = {
+    "synaptic_operations": "spikes times fan-out, sum |n| x O; zero weights included",
+    "effective_operations": "spikes times fan-out over non-zero weights only",
+    "row_pulses": "word-line pulses: sum |n| x the column tiles a row crosses",
+    "weight_fetches": "distinct (token, row) pairs times fan-out: what a digital chip would fetch",
+    "conversions": "ADC (crossbar column, per row tile) or DAC (value to charge, per channel)",
+    "neuron_spikes": "spikes emitted, sum |n|",
+    "neuron_windows": "physical neurons times tokens, silent ones included",
+    "packets": "spike packets put on the mesh",
+    "hops": "packet-hops on the mesh",
+    "accumulator_reads": "words read from an accumulator",
+    "accumulator_writes": "words written to an accumulator",
+    "additions": "integer additions and subtractions outside the crossbars",
+    "state_reads": "words of attention state read",
+    "state_writes": "words of attention state written",
+    "shifts": "bit shifts of a word (decay)",
+    "embedding_reads": "words read from the embedding table",
+    "value_hops": "word-hops on the mesh: sums on their way to an accumulator or a bank",
+}
+EMITS: dict[type, frozenset[str]] = {
+    Embedding: frozenset({"embedding_reads", "value_hops"}),
+    Crossbar: frozenset(
+        {
+            "synaptic_operations",
+            "effective_operations",
+            "row_pulses",
+            "weight_fetches",
+            "conversions",
+            "value_hops",
+        }
+    ),
+    NeuronBank: frozenset({"neuron_spikes", "neuron_windows", "conversions", "packets", "hops"}),
+    Accumulator: frozenset({"accumulator_reads", "accumulator_writes", "additions", "value_hops"}),
+    AttentionUnit: frozenset({"state_reads", "state_writes", "additions", "shifts", "value_hops"}),
+    Readout: frozenset(),
+}
+EMITS[DelayCrossbar] = EMITS[Crossbar]
+
+
+@dataclass(frozen=True)
+class PhaseCounts:
+    """Counts and integrated energies of one phase ("prefill" or "decode").
+
+    `counts`: node name -> count name -> int; `joules`: node name -> mechanism -> J, what the
+    simulator integrated itself. Both are totals over the `tokens` of the phase.
+    """
+
+    tokens: int
+    counts: Mapping[str, Mapping[str, int]]
+    joules: Mapping[str, Mapping[str, float]]
+
+    def __post_init__(self) -> None:
+        if self.tokens < 1:
+            raise ValueError(f"expected a phase of at least one token, got {self.tokens}")
+        for node, counts in self.counts.items():
+            for name, value in counts.items():
+                if name not in COUNTS:
+                    raise ValueError(f"{node}: unknown count {name!r}; known: {', '.join(COUNTS)}")
+                if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                    raise ValueError(
+                        f"{node}: expected {name} to be a Python int >= 0, got {value!r}; "
+                        "counts are exact, convert with int()"
+                    )
+        for node, joules in self.joules.items():
+            rounding = 1e-12 * sum(abs(energy) for energy in joules.values())
+            for mechanism, energy in joules.items():
+                if not math.isfinite(energy) or energy < -rounding:
+                    raise ValueError(f"{node}: expected {mechanism} energy >= 0 J, got {energy!r}")
+
+    def check(self, network: Network) -> None:
+        """Refuse nodes that the network lacks and counts that their kind of node cannot emit."""
+        kinds = {node.name: type(node) for node in network}
+        for name in (*self.counts, *self.joules):
+            if name not in kinds:
+                raise ValueError(f"counts name a node {name!r} that the network does not have")
+        for name, counts in self.counts.items():
+            wrong = sorted(set(counts) - EMITS[kinds[name]])
+            if wrong:
+                raise ValueError(f"{name}: a {kinds[name].__name__} does not emit {wrong}")
+
+    def of(self, node: str, count: str) -> int:
+        """One count of one node, 0 where the node did not emit it."""
+        return self.counts.get(node, {}).get(count, 0)
+
+    def total(self, count: str) -> int:
+        """One count over all nodes."""
+        return sum(counts.get(count, 0) for counts in self.counts.values())
+
+    def totals(self) -> dict[str, int]:
+        """Every count over all nodes, zeros included."""
+        return {name: self.total(name) for name in COUNTS}
+
+    def per_token(self) -> dict[str, float]:
+        """Every count divided by the tokens of the phase."""
+        return {name: value / self.tokens for name, value in self.totals().items()}
+
+    def by_layer(self, network: Network) -> dict[str, dict[str, int]]:
+        """Report layer -> count name -> int, layers in network order, only what was counted."""
+        layers: dict[str, dict[str, int]] = {}
+        for node in network:
+            into = layers.setdefault(network.layer[node.name], {})
+            for name, value in self.counts.get(node.name, {}).items():
+                into[name] = into.get(name, 0) + value
+        return layers
+
+    def joules_by_mechanism(self) -> dict[str, float]:
+        """Integrated mechanism -> J over all nodes."""
+        parts: dict[str, list[float]] = {}
+        for joules in self.joules.values():
+            for mechanism, energy in joules.items():
+                parts.setdefault(mechanism, []).append(energy)
+        return {mechanism: math.fsum(energies) for mechanism, energies in parts.items()}
+
+
+def _not_a_shift(shifts: np.ndarray) -> int:
+    """How many entries are not a shift by a whole, non-negative number of bits."""
+    if np.issubdtype(shifts.dtype, np.integer):
+        return int((shifts < 0).sum())
+    return int(((shifts < 0) | (shifts != np.rint(shifts))).sum())
+
+
+def multiplies_by_node(nodes: Iterable[Node], edges: Iterable[tuple[str, str]]) -> dict[str, int]:
+    """Multiplications per token of each node, from its kind, its numbers and what feeds it.
+
+    A crossbar fed by neurons adds a row per spike: 0. Fed by anything else it is a product of real
+    numbers: fan-in x fan-out. Attention adds k rows of v and q rows of S only if k and q are
+    spikes, and decays by shifting only if the shift is a whole number of bits. Thresholds,
+    running sums, look-ups and the scale of the logits (used off the chip) multiply nothing; the
+    per-channel gain of a bank is a charge conversion and is counted as `conversions`.
+    """
+    nodes = tuple(nodes)
+    kinds = {node.name: node for node in nodes}
+    sources: dict[str, list[str]] = {name: [] for name in kinds}
+    for source, target in edges:
+        sources[target].append(source)
+
+    def spikes(name: str, index: int) -> bool:
+        return isinstance(kinds[sources[name][index]], NeuronBank)
+
+    result: dict[str, int] = {}
+    for node in nodes:
+        count = 0
+        if isinstance(node, Crossbar | DelayCrossbar):
+            count = 0 if spikes(node.name, 0) else int(node.weight.size)
+        elif isinstance(node, AttentionUnit):
+            head_state = node.head_size * node.head_size
+            query, key = spikes(node.name, 0), spikes(node.name, 1)
+            count = node.state_size * ((not query) + (not key))
+            count += head_state * _not_a_shift(node.decay_shift)
+            if node.fraction_bits != int(node.fraction_bits) or node.fraction_bits < 0:
+                count += node.size  # v scaled by a factor that is not a power of two
+        elif not isinstance(node, Embedding | NeuronBank | Accumulator | Readout):
+            raise ValueError(f"cannot count the multiplications of a {type(node).__name__}")
+        result[node.name] = count
+    return result
+
+
+def multiplies(network: Network) -> int:
+    """Multiplications per token between embedding and logits, derived from the network."""
+    return sum(multiplies_by_node(network.nodes, network.edges).values())

@@ -1,0 +1,105 @@
+"""The spiking network's exact counts on the ANN twin's digital accelerator, without memristors.
+
+It separates what spikes save from what the device saves: same prices, tiles and time rule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from neurosim.energy.accelerator import finish, rows_of, tiles_of, token_rows
+from neurosim.energy.counts import PhaseCounts
+from neurosim.energy.layers import Site, Words, event_crossbar, event_neurons, expected_fetches
+from neurosim.energy.model import STATE_BITS, storage_bits
+from neurosim.energy.prices import PriceList
+from neurosim.energy.terms import Breakdown, Term
+from neurosim.network import (
+    Accumulator,
+    AttentionUnit,
+    Crossbar,
+    DelayCrossbar,
+    Embedding,
+    Network,
+    NeuronBank,
+    Node,
+)
+
+
+def _digital_node(
+    node: Node,
+    network: Network,
+    prices: PriceList,
+    words: Words,
+    phase: PhaseCounts,
+    sharing: int,
+) -> list[Term]:
+    site = Site(network.layer[node.name], node.name, prices, words)
+
+    def count(name: str) -> float:
+        return phase.of(node.name, name) / phase.tokens
+
+    if isinstance(node, Crossbar | DelayCrossbar):
+        source = network[network.sources(node.name)[0]]
+        signed = int(isinstance(source, NeuronBank) and source.signed)
+        own = Site(site.layer, node.name, prices, replace(words, weight_bits=node.weight_bits))
+        operations = count("synaptic_operations")
+        fan_out = node.size if isinstance(node, Crossbar) else 1
+        events = operations / fan_out
+        fetches = count("weight_fetches")
+        if sharing > 1:
+            fetches = expected_fetches(fetches / node.weight.size, node.weight.size, 1, sharing)
+        return event_crossbar(own, source.size, operations, fetches, events, signed)
+    if isinstance(node, NeuronBank):
+        updates = count("neuron_windows") * node.size / node.neurons
+        spikes = count("neuron_spikes")
+        return event_neurons(site, node.size, updates, spikes, int(node.signed))
+    if isinstance(node, Accumulator):
+        moved = (count("accumulator_reads") + count("accumulator_writes")) * node.bits
+        level = prices.price("activation_bank").value
+        return [
+            site.moved("accumulator", "words", moved, level),
+            site.term("accumulator", "additions", count("additions"), prices.price("accumulate")),
+        ]
+    if isinstance(node, AttentionUnit):
+        moved = (count("state_reads") + count("state_writes")) * STATE_BITS
+        capacity = node.head_size**2 * STATE_BITS / 8
+        return [
+            site.moved("attention", "state", moved, capacity),
+            site.term("attention", "additions", count("additions"), prices.price("accumulate")),
+            site.term("attention", "shifts", count("shifts"), prices.price("shift")),
+        ]
+    if isinstance(node, Embedding):
+        bits = count("embedding_reads") * storage_bits(node.table)
+        return [site.moved("embedding", "words", bits, words.weight_level)]
+    return []
+
+
+def digital_token_energy(
+    network: Network,
+    prices: PriceList,
+    phase: PhaseCounts,
+    pipelined: bool = False,
+    sharing: int = 1,
+) -> Breakdown:
+    """The spiking network's exact counts on the twin's accelerator: one token, no memristors.
+
+    With `sharing` 1 every distinct row of weights is fetched once per token: exact. With g > 1
+    tokens that share a fetch the fetches are modelled (`expected_fetches`). Crossbars with one
+    source work at the same time, and take as long as if every row were read.
+    """
+    phase.check(network)
+    words = Words(weight_level=prices.price("weight_bank").value)
+    terms: list[Term] = []
+    tiles: dict[str, int] = {}
+    stages: dict[str, float] = {}
+    for node in network:
+        terms += _digital_node(node, network, prices, words, phase, sharing)
+        if isinstance(node, Crossbar):
+            fan_in, fan_out = node.weight.shape
+            layer = network.layer[node.name]
+            tiles[layer] = tiles.get(layer, 0) + tiles_of(prices, fan_in, fan_out)
+            stages[network.sources(node.name)[0]] = rows_of(prices, fan_in)
+        elif isinstance(node, AttentionUnit):
+            stages[node.name] = node.state_size / prices.price("tile_columns").value
+    rows = token_rows(list(stages.values()), phase.tokens, pipelined)
+    return finish(terms, tiles, prices, rows)
