@@ -30,7 +30,6 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 DEFAULT = CHECKPOINTS / "spike-transformer-2.6m"
 TWIN = CHECKPOINTS / "transformer-2.6m"
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
-EMBEDDING_BITS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +97,7 @@ def save(
     for name, value in tree_flatten(model.parameters()):
         array = np.asarray(value)
         if name in units:
-            bits = EMBEDDING_BITS if name == "embedding" else model.config.weight_bits
-            arrays[name] = quantise(array, units[name], bits)
+            arrays[name] = quantise(array, units[name], model.config.weight_bits)
             arrays[f"{name}.unit"] = units[name].astype(np.float32)
         else:
             arrays[name] = array

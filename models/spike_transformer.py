@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from neurosim.kernels.neuron import batch_norm_spikes, fixed_norm_spikes
 from neurosim.kernels.neuron.reference import EPSILON
+from neurosim.models.ngram_embedding import new_tables, ngram_sum
 from neurosim.models.quantise import step_size
 
 WEIGHTS = ("conv", "query", "key", "value", "output", "up", "down")  # of one block
@@ -42,6 +43,7 @@ class SpikeTransformerConfig:
     heads: int = 8
     ratio: int = 4
     context: int = 256
+    ngram_rows: tuple[int, ...] = ()
     taps: int = 4
     levels: int = 4
     signed_qk: bool = False
@@ -51,6 +53,7 @@ class SpikeTransformerConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decay_shift", tuple(self.decay_shift))
+        object.__setattr__(self, "ngram_rows", tuple(self.ngram_rows))
         if self.width % self.heads:
             raise ValueError(
                 f"expected a width that {self.heads} heads divide, got {self.width}; change either"
@@ -74,7 +77,10 @@ class SpikeTransformerConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        return asdict(self) | {"decay_shift": list(self.decay_shift)}
+        return asdict(self) | {
+            "decay_shift": list(self.decay_shift),
+            "ngram_rows": list(self.ngram_rows),
+        }
 
     @property
     def head_size(self) -> int:
@@ -185,6 +191,7 @@ class SpikeTransformer(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = mx.random.normal((config.vocab_size, config.width)) * 0.5
+        self.ngrams = new_tables(config.ngram_rows, config.width)
         self.blocks = [Block(config) for _ in range(config.layers)]
         self.head_read = Neurons(config.width, config.levels, True, config.vocab_size)
         self.head = mx.random.normal((config.width, config.vocab_size)) * 0.02
@@ -194,7 +201,7 @@ class SpikeTransformer(nn.Module):
         length = tokens.shape[1]
         if length not in self._masks:
             self._masks = {length: decay_mask(self.config.decay_shift, length)}
-        x = self.embedding[tokens]
+        x = self.embedding[tokens] + ngram_sum(self.ngrams, tokens)
         for block in self.blocks:
             x = block(x, self._masks[length])
         return self.head_read(x) @ self.head
@@ -212,20 +219,33 @@ class SpikeTransformer(nn.Module):
             )
         return total
 
+    def tables(
+        self, residual: npt.NDArray[np.float64]
+    ) -> list[tuple[str, mx.array, npt.NDArray[np.float64]]]:
+        """(name, table, its slice of the per-channel `residual`) of every embedding table."""
+        slices = np.split(residual, max(len(self.ngrams), 1))
+        return [("embedding", self.embedding, residual)] + [
+            (f"ngrams.{i}", table, slices[i]) for i, table in enumerate(self.ngrams)
+        ]
+
     def weight_units(self) -> dict[str, npt.NDArray[np.float64]]:
         """Real value of one integer weight step, by parameter name: (outputs,), a scalar for the head.
 
-        All writers of a residual channel share its unit, so that the residual is an integer sum.
+        All writers of a residual channel share the unit `residual`, tables a power of two times
+        it, so that the residual is an integer sum.
         """
         bits = self.config.weight_bits
         parts = [{name: np.asarray(block[name]) for name in WEIGHTS} for block in self.blocks]
         writers = [part[name] for part in parts for name in ("conv", "output", "down")]
-        units = {"embedding": step_size(writers, bits, 0)}
+        units = {"residual": step_size(writers, bits, 0)}
+        for name, table, residual in self.tables(units["residual"]):
+            ratio = step_size([np.asarray(table)], bits, 0) / residual
+            units[name] = residual * 2.0 ** np.maximum(np.ceil(np.log2(ratio) - 1e-6), 0)
         for i, part in enumerate(parts):
             for name in WEIGHTS:
                 shared = name in ("conv", "output", "down")
                 units[f"blocks.{i}.{name}"] = (
-                    units["embedding"] if shared else step_size([part[name]], bits, 0)
+                    units["residual"] if shared else step_size([part[name]], bits, 0)
                 )
         units["head"] = step_size([np.asarray(self.head)], bits, None)
         return units

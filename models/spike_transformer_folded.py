@@ -34,6 +34,7 @@ from neurosim.network import (
     NeuronBank,
     Node,
     Readout,
+    ngram_rows,
 )
 
 Array = npt.NDArray[np.float64]
@@ -70,9 +71,12 @@ class FoldedSpikeTransformer:
     def fold(cls, model: SpikeTransformer) -> FoldedSpikeTransformer:
         """Fold a trained model (running statistics, float weights) into integers."""
         units, bits = model.weight_units(), model.config.weight_bits
-        weights = {"embedding": quantise(np.asarray(model.embedding), units["embedding"], 16)}
+        residual = units["residual"]
+        weights: dict[str, Integers] = {}
+        for name, table, part in model.tables(residual):
+            shift = np.rint(np.log2(units[name] / part)).astype(np.int32)  # codes are bits wide
+            weights[name] = quantise(np.asarray(table), units[name], bits).astype(np.int32) << shift
         banks: dict[str, NeuronBank] = {}
-        residual = units["embedding"]
         for i, block in enumerate(model.blocks):
             for name in WEIGHTS:
                 key = f"blocks.{i}.{name}"
@@ -115,6 +119,14 @@ class FoldedSpikeTransformer:
             return np.asarray(left @ right).astype(np.int64)
 
         x = self.weights["embedding"][np.asarray(tokens)].astype(np.int64)  # (L, width)
+        if config.ngram_rows:
+            x += np.concatenate(
+                [
+                    self.weights[f"ngrams.{i}"][ngram_rows(tokens, i + 2, rows)]
+                    for i, rows in enumerate(config.ngram_rows)
+                ],
+                axis=-1,
+            )
         for i in range(config.layers):
             at = f"blocks.{i}."
             read = fire(at + "conv_read", x).astype(np.int64)
@@ -152,8 +164,13 @@ class FoldedSpikeTransformer:
         def crossbar(name: str, where: str, source: str) -> str:
             return add(Crossbar(name, self.weights[name], config.weight_bits), where, source)
 
-        embedding = add(Embedding("embedding", self.weights["embedding"]), "embedding")
-        residual = add(Accumulator("residual", config.width), "residual", embedding)
+        tables = [add(Embedding("embedding", self.weights["embedding"]), "embedding")]
+        slices = np.split(np.arange(config.width), max(len(config.ngram_rows), 1))
+        for i, channels in enumerate(slices[: len(config.ngram_rows)]):
+            name = f"ngrams.{i}"
+            table = Embedding(name, self.weights[name], i + 2, int(channels[0]), config.width)
+            tables.append(add(table, "embedding"))
+        residual = add(Accumulator("residual", config.width), "residual", *tables)
         for i in range(config.layers):
             at, where = f"blocks.{i}.", f"block {i}"
             read = add(self.banks[at + "conv_read"], where, residual)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels.dense import causal_softmax
+from neurosim.models.ngram_embedding import new_tables, ngram_sum
 from neurosim.models.quantise import step_size
 
 
@@ -30,10 +31,12 @@ class TransformerConfig:
     heads: int = 4
     ratio: int = 4
     context: int = 256
+    ngram_rows: tuple[int, ...] = ()
     rope_base: float = 10000.0
     weight_bits: int = 8
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "ngram_rows", tuple(self.ngram_rows))
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise ValueError(
                 f"expected an even head size, got width {self.width} over {self.heads} heads"
@@ -50,7 +53,7 @@ class TransformerConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        return asdict(self)
+        return asdict(self) | {"ngram_rows": list(self.ngram_rows)}
 
 
 class Block(nn.Module):
@@ -90,12 +93,13 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = mx.random.normal((config.vocab_size, config.width)) * 0.5
+        self.ngrams = new_tables(config.ngram_rows, config.width)
         self.blocks = [Block(config) for _ in range(config.layers)]
         self.head_norm = nn.RMSNorm(config.width)
         self.head = mx.random.normal((config.width, config.vocab_size)) * 0.02
 
     def __call__(self, tokens: mx.array) -> mx.array:
-        x = self.embedding[tokens]
+        x = self.embedding[tokens] + ngram_sum(self.ngrams, tokens)
         for block in self.blocks:
             x = block(x)
         return self.head_norm(x) @ self.head
@@ -104,6 +108,8 @@ class Transformer(nn.Module):
         """Real value of one integer weight step per output channel, by parameter name."""
         bits = self.config.weight_bits
         units = {"embedding": step_size([np.asarray(self.embedding)], bits, 0)}
+        for i, table in enumerate(self.ngrams):
+            units[f"ngrams.{i}"] = step_size([np.asarray(table)], bits, 0)
         for i, block in enumerate(self.blocks):
             for name in ("qkv", "output", "up", "down"):
                 units[f"blocks.{i}.{name}"] = step_size([np.asarray(block[name])], bits, 0)

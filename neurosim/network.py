@@ -27,21 +27,64 @@ def _check(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def ngram_rows(tokens: Integers, order: int, rows: int) -> npt.NDArray[np.int64]:
+    """Row of the table that each token reads, from itself and the `order` - 1 tokens before; (..., L).
+
+    Order 1: the token. Else Jenkins' one-at-a-time hash of the last `order` tokens (additions, shifts and
+    exclusive-ors of 32 bits), oldest first, folded to `rows` (a power of two); tokens before the text
+    count as 0.
+    """
+    tokens = np.asarray(tokens)
+    if order == 1:
+        return tokens.astype(np.int64)
+    length = tokens.shape[-1]
+    mask = np.uint64(0xFFFFFFFF)
+    key = np.zeros(tokens.shape, np.uint64)
+    for back in range(order - 1, -1, -1):
+        padded = np.zeros(tokens.shape, np.uint64)
+        padded[..., back:] = tokens[..., : length - back]
+        key = (key + padded) & mask
+        key = (key + (key << np.uint64(10))) & mask
+        key ^= key >> np.uint64(6)
+    key = (key + (key << np.uint64(3))) & mask
+    key ^= key >> np.uint64(11)
+    key = (key + (key << np.uint64(15))) & mask
+    return (key & np.uint64(rows - 1)).astype(np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """Token table: `table` (V, N) integers, looked up and added to its targets; memory, no operation."""
+    """Table `table` (V, N) of integers, looked up and added to its targets; memory, no operation.
+
+    `order` tokens choose the row (see `ngram_rows`); V is a power of two where order > 1. The row
+    fills channels first_channel, ... of `width` (0: exactly the table's), zeros elsewhere.
+    """
 
     name: str
     table: Integers
+    order: int = 1
+    first_channel: int = 0
+    width: int = 0
 
     def __post_init__(self) -> None:
         _check(
             self.table.ndim == 2, f"{self.name}: expected a table (V, N), got {self.table.shape}"
         )
+        rows = self.table.shape[0]
+        _check(self.order >= 1, f"{self.name}: expected order >= 1, got {self.order}")
+        _check(
+            self.order == 1 or rows & (rows - 1) == 0,
+            f"{self.name}: expected a power of two of hashed rows, got {rows}",
+        )
+        _check(
+            0 <= self.first_channel <= self.size - self.table.shape[1],
+            f"{self.name}: {self.table.shape[1]} channels from {self.first_channel} on do not fit "
+            f"into {self.size}",
+        )
 
     @property
     def size(self) -> int:
-        return int(self.table.shape[1])
+        return self.width or int(self.table.shape[1])
 
 
 @dataclass(frozen=True, eq=False)

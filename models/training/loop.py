@@ -40,8 +40,7 @@ def rounded_to_grid(model: Model) -> dict[str, mx.array]:
     for name, weight in trainable(model).items():
         if name in units:
             unit = mx.array(units[name].astype(np.float32))
-            codes = mx.round(weight / unit)
-            result[name] = (codes if name == "embedding" else mx.clip(codes, -limit, limit)) * unit
+            result[name] = mx.clip(mx.round(weight / unit), -limit, limit) * unit
     return result
 
 

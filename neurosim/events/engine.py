@@ -29,6 +29,7 @@ from neurosim.network import (
     Network,
     NeuronBank,
     Readout,
+    ngram_rows,
 )
 
 Values = npt.NDArray[np.generic]
@@ -137,17 +138,21 @@ class Simulator:
         return handlers[type(node)](node, self.network.sources(name))
 
     def _embedding(self, node: Embedding, sources: Sequence[str]) -> Action:
-        table = node.table.astype(np.int64)
+        table = np.zeros((len(node.table), node.size), np.int64)
+        channels = node.table.shape[1]
+        table[:, node.first_channel : node.first_channel + channels] = node.table
+        order = node.order
         value_hops = sum(
             self._value_hops(node.name, target) for target in self.network.targets(node.name)
         )
 
         def act() -> None:
-            token = self.tokens[-1]
-            if not 0 <= token < len(table):
-                raise ValueError(f"expected a token below {len(table)}, got {token}")
-            self._value[node.name] = table[token]
-            self._ledger.count(node.name, embedding_reads=node.size, value_hops=value_hops)
+            recent = np.array(self.tokens[max(self._text_start, len(self.tokens) - order) :])
+            row = int(ngram_rows(recent, order, len(table))[-1])
+            if not 0 <= row < len(table):
+                raise ValueError(f"expected a token below {len(table)}, got {row}")
+            self._value[node.name] = table[row]
+            self._ledger.count(node.name, embedding_reads=channels, value_hops=value_hops)
 
         return act
 
