@@ -7,6 +7,7 @@ for numpy also (I, O): which one BLAS likes better depends on the shape.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from neurosim.kernels import spike_attention, spike_attention_step, spike_linear
 
 DENSITIES = (0.05, 0.1, 0.2, 0.4, 0.6)
 LEVELS = 4
+INPUTS = 8
+"""Inputs taken in turn, so that one input's weight rows do not simply stay in the cache."""
 Run = Callable[[], Any]
 
 
@@ -51,6 +54,12 @@ def _evaluate(array: Any) -> Any:
     return array
 
 
+def _turns(function: Callable[[Any], Any], inputs: list[Any]) -> Run:
+    """Each call takes the next of the inputs."""
+    turn = itertools.cycle(inputs)
+    return lambda: function(next(turn))
+
+
 def linear() -> Iterator[Case]:
     """Decode shapes of the shipped model (width 192, ratio 4, 4k tokens) and one wide layer."""
     rng = np.random.default_rng(0)
@@ -67,19 +76,23 @@ def linear() -> Iterator[Case]:
         turned = np.ascontiguousarray(weight.T)
         dense_weight = mx.array(turned)
         for density in DENSITIES:
-            spikes = _spikes(rng, (tokens, inputs), density)
-            dense = spikes.astype(np.float32)
-            dense_mlx = mx.array(dense)
+            spikes = [_spikes(rng, (tokens, inputs), density) for _ in range(INPUTS)]
+            dense = [x.astype(np.float32) for x in spikes]
+            dense_mlx = [mx.array(x) for x in dense]
             yield Case(
                 "spike_linear",
                 {"L": tokens, "I": inputs, "O": outputs},
                 density,
                 {
-                    "neurosim int8": lambda s=spikes, w=small: spike_linear(s, w),
-                    "neurosim float32": lambda s=spikes, w=weight: spike_linear(s, w),
-                    "numpy float32": lambda x=dense, w=turned, o=out: np.dot(x, w.T, out=o),
-                    "numpy float32 (I, O)": lambda x=dense, w=weight, o=out: np.dot(x, w, out=o),
-                    "mlx float32": lambda x=dense_mlx, w=dense_weight: _evaluate(x @ w.T),
+                    "neurosim int8": _turns(lambda s, w=small: spike_linear(s, w), spikes),
+                    "neurosim float32": _turns(lambda s, w=weight: spike_linear(s, w), spikes),
+                    "numpy float32": _turns(
+                        lambda x, w=turned, o=out: np.dot(x, w.T, out=o), dense
+                    ),
+                    "numpy float32 (I, O)": _turns(
+                        lambda x, w=weight, o=out: np.dot(x, w, out=o), dense
+                    ),
+                    "mlx float32": _turns(lambda x, w=dense_weight: _evaluate(x @ w.T), dense_mlx),
                 },
             )
 
