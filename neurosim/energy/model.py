@@ -133,6 +133,7 @@ class _Account:
 
 
 def _neuron_mechanism(part: str) -> str:
+    part = part.replace("_", " ")
     return part if part.startswith("neuron") else f"neuron {part}"
 
 

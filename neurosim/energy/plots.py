@@ -11,11 +11,14 @@ import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.markers import TICKDOWN, TICKUP, MarkerStyle
 
-from neurosim.energy.units import joules, prefix_of
+from neurosim.energy.units import joules, percent, prefix_of
 
-_GREYS = ("#1f1f1f", "#9a9a9a", "#5c5c5c", "#d0d0d0", "#3d3d3d", "#b5b5b5", "#7b7b7b", "#e6e6e6")
-_HATCHES = ("", "//", "", "..", "xx", "", "\\\\", "oo")
+_GREYS = ("#262626", "#b4b4b4", "#6e6e6e", "#dedede")
+_HATCHES = ("", "///", "...", "xxx")
+_DOMINANT = 0.6  # a mechanism above this share gets a panel of its own
+_LIGHTEST = 0.68  # shade of a single spike where more can come; 0 is black
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -27,6 +30,7 @@ def _figure(width: float, height: float) -> Figure:
 def energy_by_mechanism(energy: Mapping[str, Any]) -> Figure:
     """Horizontal bars, J per token of each mechanism, stacked by layer.
 
+    A mechanism that dwarfs the others stands above them in a panel of its own scale.
     `energy`: `EnergyReport.to_dict()`, or the "energy" part of a saved report.
     """
     parts: Mapping[str, Mapping[str, float]] = energy["by_layer_and_mechanism_J"]
@@ -34,43 +38,62 @@ def energy_by_mechanism(energy: Mapping[str, Any]) -> Figure:
     names = sorted((name for name in totals if totals[name] > 0), key=lambda name: totals[name])
     if not names:
         raise ValueError("expected a report with at least one energy above zero, got none")
-    scale, prefix = prefix_of(max(totals.values()))
+    total = sum(totals.values())
+    alone = len(names) > 2 and totals[names[-1]] > _DOMINANT * total
+    panels = [[names[-1]], names[:-1]] if alone else [names]
     layers = [layer for layer, row in parts.items() if any(row.get(name) for name in names)]
-    figure = _figure(8, 1.6 + 0.36 * len(names) + 0.2 * ((len(layers) + 3) // 4))
-    axes = figure.add_subplot()
+    figure = _figure(8, 1.4 + 0.7 * len(panels) + 0.3 * len(names) + 0.2 * -(-len(layers) // 4))
+    heights = [len(panel) + 0.5 for panel in panels]
+    grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
+    for axes, panel in zip(grid[:, 0], panels, strict=True):
+        _bars(axes, parts, totals, panel, layers)
+    phase = energy["phase"]
+    whole = joules(energy[f"{phase}_J_per_token"])
+    figure.suptitle(f"{phase}: {whole} per token, modelled", fontsize=11, x=0.01, ha="left")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=4, frameon=False, fontsize=8)
+    return figure
+
+
+def _bars(
+    axes: Any,
+    parts: Mapping[str, Mapping[str, float]],
+    totals: Mapping[str, float],
+    names: Sequence[str],
+    layers: Sequence[str],
+) -> None:
+    """One panel: a bar for each of `names`, stacked by layer, with its joules and share."""
+    scale, prefix = prefix_of(max(totals[name] for name in names))
     left = np.zeros(len(names))
     for i, layer in enumerate(layers):
         widths = np.array([parts[layer].get(name, 0.0) / scale for name in names])
-        style = i % len(_GREYS)
         axes.barh(
             names,
             widths,
             left=left,
-            color=_GREYS[style],
-            hatch=_HATCHES[style],
+            color=_GREYS[i % len(_GREYS)],
+            hatch=_HATCHES[i // len(_GREYS) % len(_HATCHES)],
             edgecolor="white",
-            linewidth=0.5,
+            linewidth=0.4,
             label=layer,
         )
         left += widths
+    total = sum(totals.values())
     for i, name in enumerate(names):
-        share = totals[name] / sum(totals.values())
         axes.annotate(
-            f"{joules(totals[name])} ({share:.1%})",
+            f"{joules(totals[name])}, {percent(totals[name] / total)}",
             (left[i], i),
             xytext=(4, 0),
             textcoords="offset points",
             va="center",
             fontsize=8,
         )
-    axes.set_xlim(0, left.max() * 1.22)
-    axes.set_xlabel(f"{prefix}J per token")
-    phase, total = energy["phase"], energy[f"{energy['phase']}_J_per_token"]
-    axes.set_title(f"{phase}: {joules(total)} per token (modelled)", loc="left", fontsize=10)
+    axes.set_xlim(0, left.max() * 1.25)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.set_xlabel(f"{prefix}J per token (beside the bars: share of the total)", fontsize=8)
+    axes.tick_params(axis="y", length=0, labelsize=9)
+    axes.tick_params(axis="x", labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    figure.legend(loc="outside lower left", ncols=4, frameon=False, fontsize=8)
-    return figure
 
 
 def spike_raster(
@@ -80,38 +103,48 @@ def spike_raster(
 ) -> Figure:
     """Spikes of one token: sites in execution order from top to bottom, channels along x.
 
+    A stroke up is an ON neuron, down an OFF neuron; more spikes are darker and longer.
+
     Args:
         spikes: site -> counts (tokens, N), negative for OFF neurons.
         token: which row to draw; negative counts from the end.
         layer: site -> layer name to group by (`Network.layer`); else the name up to its last dot.
     """
-    sites = list(spikes)
-    if not sites:
+    if not spikes:
         raise ValueError("expected the spikes of at least one site, got none")
     length = min(len(rows) for rows in spikes.values())
     if not -length <= token < length:
         raise ValueError(f"expected a token from {-length} to {length - 1}, got {token}")
-    groups = [layer[site] if layer else site.rpartition(".")[0] for site in sites]
-    figure = _figure(10, 1.5 + 0.25 * len(sites))
+    token %= length
+    groups = [layer[site] if layer else site.rpartition(".")[0] for site in spikes]
+    rows = {site: values[token].astype(np.int64) for site, values in spikes.items()}
+    figure = _figure(10, 1.5 + 0.28 * len(rows))
     axes = figure.add_subplot()
-    most = max(int(np.abs(rows[token].astype(np.int64)).max(initial=0)) for rows in spikes.values())
+    most = max(int(np.abs(values).max(initial=0)) for values in rows.values())
     heights = _site_heights(groups)
-    for site, y in zip(sites, heights, strict=True):
-        values = spikes[site][token].astype(np.int64)
-        axes.hlines(y, 0, 1, color="#e4e4e4", linewidth=0.6, zorder=0)
-        for sign, shift, marker in ((1, 0.17, "^"), (-1, -0.17, "v")):
-            (channels,) = np.nonzero(values * sign > 0)
-            shade = 0.72 * (1 - np.abs(values[channels]) / max(most, 1))
-            axes.scatter(
-                (channels + 0.5) / values.size,
-                np.full(channels.size, y + shift),
-                c=np.repeat(shade[:, None], 3, axis=1),
-                marker=marker,
-                s=11,
-                linewidths=0,
-            )
-    _label_raster(figure, axes, spikes, token, heights, groups, most)
+    for values, y in zip(rows.values(), heights, strict=True):
+        axes.hlines(y, 0, 1, color="#d8d8d8", linewidth=0.5, zorder=0)
+        (channels,) = np.nonzero(values)
+        share = np.abs(values[channels]) / max(most, 1)
+        axes.vlines(
+            (channels + 0.5) / values.size,
+            y + 0.04 * np.sign(values[channels]),
+            y + np.sign(values[channels]) * (0.16 + 0.26 * share),
+            colors=[str(shade) for shade in _shade(share)],
+            linewidth=0.8 if values.size > 400 else 1.5,
+        )
+    _label_raster(figure, axes, rows, heights, groups)
+    total = sum(int(np.abs(values).sum()) for values in rows.values())
+    channels = sum(values.size for values in rows.values())
+    title = f"token {token}: {total} spikes of {channels} channels (in brackets: how many fired)"
+    axes.set_title(title, loc="left", fontsize=10)
+    if most:
+        _raster_legend(figure, most)
     return figure
+
+
+def _shade(share: Any) -> Any:
+    return _LIGHTEST * (1 - share)
 
 
 def _site_heights(groups: Sequence[str]) -> list[float]:
@@ -127,43 +160,38 @@ def _site_heights(groups: Sequence[str]) -> list[float]:
 def _label_raster(
     figure: Figure,
     axes: Any,
-    spikes: Mapping[str, npt.NDArray[np.int8]],
-    token: int,
+    rows: Mapping[str, npt.NDArray[np.int64]],
     heights: Sequence[float],
     groups: Sequence[str],
-    most: int,
 ) -> None:
-    names = [site.rpartition(".")[2].replace("_", " ") for site in spikes]
+    """Site names and active channels at the left, layers at the right."""
     labels = [
-        f"{name} ({np.count_nonzero(rows[token])}/{rows.shape[1]})"
-        for name, rows in zip(names, spikes.values(), strict=True)
+        f"{site.rpartition('.')[2].replace('_', ' ')} ({np.count_nonzero(values)}/{values.size})"
+        for site, values in rows.items()
     ]
     axes.set_yticks(heights, labels, fontsize=8)
     axes.tick_params(axis="y", length=0)
     for group in dict.fromkeys(groups):
         own = [y for y, name in zip(heights, groups, strict=True) if name == group]
-        axes.text(1.012, (own[0] + own[-1]) / 2, group, fontsize=9, va="center")
-        axes.vlines(1.006, own[-1] - 0.4, own[0] + 0.4, color="black", linewidth=1.2)
+        line = axes.plot([1.01, 1.01], [own[-1] - 0.4, own[0] + 0.4], color="black", linewidth=1)
+        line[0].set_clip_on(False)
+        axes.text(1.018, (own[0] + own[-1]) / 2, group, fontsize=9, va="center")
     axes.set_xlim(0, 1)
-    for line in axes.collections:
-        line.set_clip_on(False)
     axes.set_ylim(heights[-1] - 0.7, heights[0] + 0.7)
-    axes.set_xticks([0, 0.5, 1], ["first channel", "middle", "last channel"], fontsize=8)
+    axes.set_xticks([0, 1], ["first channel", "last channel"], fontsize=8)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    total = sum(int(np.abs(rows[token].astype(np.int64)).sum()) for rows in spikes.values())
-    neurons = sum(rows.shape[1] for rows in spikes.values())
-    axes.set_title(
-        f"token {token}: {total} spikes from {neurons} channels (in brackets: channels that fired)",
-        loc="left",
-        fontsize=10,
-    )
-    marks = [("^", "ON", "black"), ("v", "OFF", "black")]
-    steps = sorted({1, most}) if most else []
-    shades = [(f"{n} spike{'s' if n > 1 else ''}", str(0.72 * (1 - n / most))) for n in steps]
+
+
+def _raster_legend(figure: Figure, most: int) -> None:
+    """ON and OFF strokes, and the shade of one and of the most spikes."""
     handles = [
-        Line2D([], [], linestyle="", marker=mark, color=colour, label=name, markersize=5)
-        for mark, name, colour in (*marks, *(("s", name, shade) for name, shade in shades))
+        Line2D([], [], linestyle="", marker=MarkerStyle(marker), color="black", label=name)
+        for name, marker in (("ON (up)", TICKUP), ("OFF (down)", TICKDOWN))
     ]
+    for count in sorted({1, most}):
+        label = f"{count} spike{'s' if count > 1 else ''}"
+        shade = str(_shade(count / most))
+        handles.append(Line2D([], [], color=shade, linewidth=5, label=label))
     figure.legend(handles=handles, loc="outside lower left", ncols=4, frameon=False, fontsize=8)
 
 

@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from neurosim.energy.units import joules, times, with_unit
+from neurosim.energy.units import joules, percent, times, with_unit
 
 _BAR = 24
 
@@ -63,6 +63,19 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
     if weak:
         note += f" ({', '.join(weak)} rest on assumed numbers)"
     return [f"{energy['kind']}; {note}", *energy["flags"]]
+
+
+def _movers(report: Mapping[str, Any]) -> str | None:
+    """The three assumptions that move the ratio most, each alone over its band."""
+    baseline = report.get("baseline")
+    if not baseline:
+        return None
+    parts = [
+        f"{row['assumption'].replace('_', ' ')} {times(row['ratio_at_low'])} to "
+        f"{times(row['ratio_at_high'])}"
+        for row in baseline["sensitivity"][:3]
+    ]
+    return f"what moves that ratio most, each alone over its band: {', '.join(parts)}"
 
 
 def _rows(report: Mapping[str, Any]) -> list[tuple[str, float, float, str]]:
@@ -117,15 +130,13 @@ def terminal(report: Mapping[str, Any]) -> Group:
         table.add_column(name, justify="right" if name in ("energy", "share") else "left")
     for name, value, share, evidence in _rows(report):
         bar = "\N{FULL BLOCK}" * max(round(share * _BAR), 0)
-        table.add_row(name, joules(value), f"{share:.1%}", bar, evidence)
+        table.add_row(name, joules(value), percent(share), bar, evidence)
     lines += [table, Text(f"by layer: {_layers(report)}"), Text()]
     contexts = _contexts(report)
     if contexts is not None:
         lines += [contexts, Text()]
-    lines += [Text(note) for note in _notes(report)]
-    legacy = _legacy(report)
-    if legacy:
-        lines.append(Text(legacy, style="dim"))
+    last = (_movers(report), _legacy(report))
+    lines += [Text(note) for note in (*_notes(report), *last) if note]
     return Group(*lines)
 
 
@@ -135,13 +146,13 @@ def to_html(report: Mapping[str, Any]) -> str:
     cell = 'style="padding:2px 10px;text-align:left;font-variant-numeric:tabular-nums"'
     rows = "".join(
         f"<tr><td {cell}>{escape(name)}</td><td {cell}>{joules(value)}</td>"
-        f"<td {cell}>{share:.1%}</td><td {cell}>"
+        f"<td {cell}>{percent(share)}</td><td {cell}>"
         f'<div style="background:#555;height:10px;width:{200 * share:.0f}px"></div></td>'
         f"<td {cell}>{escape(evidence)}</td></tr>"
         for name, value, share, evidence in _rows(report)
     )
     answer = [escape(line) for line in _answer(report)]
-    small = [*_notes(report), _legacy(report) or ""]
+    small = [*_notes(report), _movers(report), _legacy(report)]
     head = "".join(
         f"<th {cell}>{name}</th>" for name in ("mechanism", "energy", "share", "", "evidence")
     )

@@ -32,3 +32,8 @@ def with_unit(value: float, unit: str) -> str:
 def times(ratio: float) -> str:
     """A ratio as "3.20x"."""
     return f"{ratio:.3g}x"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage; what rounds to nothing is shown as less than a tenth."""
+    return "< 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
