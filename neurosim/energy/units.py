@@ -23,6 +23,7 @@ def joules(value: float | None) -> str:
 
 def with_unit(value: float, unit: str) -> str:
     """Three figures with a prefix."""
+    value = float(f"{value:.2e}")  # 999.9 n is 1.00 micro
     scale, prefix = prefix_of(value)
     number = value / scale
     digits = max(2 - math.floor(math.log10(abs(number))), 0) if number else 0

@@ -124,7 +124,7 @@ def facts(network: Network) -> PlacementFacts:
 
 
 def phase(network: Network, tokens: int = 3, spikes: int = 2, seed: int = 0) -> PhaseCounts:
-    """Counts as if each bank had emitted `spikes` single spikes per token; 0 is a silent network."""
+    """Counts as if each bank had emitted `spikes` single spikes per token; 0: a silent network."""
     generator = np.random.default_rng(seed)
     counts: dict[str, dict[str, int]] = {}
     joules: dict[str, dict[str, float]] = {}

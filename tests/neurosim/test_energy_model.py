@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from energy_cases import (
@@ -31,12 +32,13 @@ from neurosim.energy import (
 )
 from neurosim.energy.model import storage_bits, windows_per_token
 from neurosim.energy.uncertainty import sensitivity, uncertainty
+from neurosim.energy.units import joules
 
 NETWORK = tiny_network()
 
 
 def test_one_layer_by_hand() -> None:
-    """The worked example of docs/energy.md: the feed-forward's first half, one decode token."""
+    """The worked example of docs/energy.md: a read, its crossbar, the neurons behind it."""
     counted = PhaseCounts(
         1,
         {
@@ -53,7 +55,7 @@ def test_one_layer_by_hand() -> None:
                 "row_pulses": 3,
                 "weight_fetches": 16,
             },
-            "hidden": {"neuron_spikes": 2, "neuron_windows": 8, "packets": 2},
+            "hidden": {"neuron_spikes": 2, "neuron_windows": 8},
         },
         {
             "up_read": {"device": 3 * 4e-14},
@@ -65,16 +67,24 @@ def test_one_layer_by_hand() -> None:
     result = token_energy(NETWORK, round_prices(), placed, "decode", counted)
     expected = {
         "neuron device": 5 * 4e-14,  # integrated
-        "conversion": 4 * 3e-12,  # DAC, 3 pJ
-        "routing": 4 * 1e-12 + 6 * 5 * 3e-12,  # packets at 1 pJ, 6 hops x 5 bit x 3 pJ
         "synapse": 24 * 1e-15,  # integrated
         "word lines": 3 * 4e-13,  # 0.4 pJ a pulse
+        "conversion": 4 * 3e-12,  # DAC, 3 pJ
+        "routing": 2 * 1e-12 + 6 * 5 * 3e-12,  # packets at 1 pJ, 6 hops x 5 bit x 3 pJ
         "static": (1 * 1e-3 + 2e-3) * 7 * 1e-6,  # one tile and the chip, 7 windows of 1 us
         "control": 0.0,
     }
     assert result.by_mechanism() == pytest.approx(expected, rel=1e-12)
     assert result.total == pytest.approx(math.fsum(expected.values()), rel=1e-12)
     assert result.seconds_per_token == pytest.approx(7e-6)
+    table = (Path(__file__).parents[2] / "docs" / "energy.md").read_text(encoding="utf-8")
+    rows = {
+        line.split("|")[1].strip(): line.split("|")[4].strip()
+        for line in table.splitlines()
+        if line.count("|") == 5
+    }
+    for name, value in {**result.by_mechanism(), "**total**": result.total}.items():
+        assert rows[name] == joules(value), name
 
 
 def test_attention_accumulator_and_embedding_by_hand() -> None:
@@ -211,7 +221,10 @@ def test_monotone_in_every_count(data: st.DataObject) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    tokens=st.integers(1, 50), spikes=st.integers(0, 40), seed=st.integers(0, 99), kappa=st.floats(0, 1)
+    tokens=st.integers(1, 50),
+    spikes=st.integers(0, 40),
+    seed=st.integers(0, 99),
+    kappa=st.floats(0, 1),
 )
 def test_sum_of_parts_is_the_total(tokens: int, spikes: int, seed: int, kappa: float) -> None:
     prices = round_prices(**{"digital.control": quantity(kappa, "J/J")})
@@ -276,7 +289,9 @@ def test_prefill_only_and_unknown_phases() -> None:
             energy_report(NETWORK, round_prices(), facts(NETWORK), phases)
 
 
-@pytest.mark.parametrize(("largest", "bits"), [(0, 8), (127, 8), (128, 16), (32767, 16), (40000, 24)])
+@pytest.mark.parametrize(
+    ("largest", "bits"), [(0, 8), (127, 8), (128, 16), (32767, 16), (40000, 24)]
+)
 def test_storage_bits(largest: int, bits: int) -> None:
     table = weights(2, 3) * 0
     table[1, 2] = -largest
