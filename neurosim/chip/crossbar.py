@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +23,17 @@ _ADC_RANGE = 8.0  # full scale in standard deviations of a column with one rando
 
 @compiled
 def _add_noise(
-    sums: npt.NDArray[np.float32], sigma: float, key: np.uint64, window_index: int
+    sums: npt.NDArray[np.float32],
+    sigma: npt.NDArray[np.floating],
+    key: np.uint64,
+    window_index: int,
 ) -> None:
-    """Add a normal draw to each column, keyed by (key, window, column)."""
+    """Add a normal draw of deviation `sigma` (1,) or (O,) to each column."""
     first = np.uint64(window_index) * np.uint64(sums.size)
     for column in range(sums.size):
-        sums[column] += sigma * inverse_normal(uniform(key, first + np.uint64(column)))
+        deviation = sigma[column if sigma.size > 1 else 0]
+        if deviation > 0.0:
+            sums[column] += deviation * inverse_normal(uniform(key, first + np.uint64(column)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +48,7 @@ class ProgrammedCrossbar:
     (a power of two) between -adc_codes and adc_codes - 1 steps; adc_codes = 0: exactly.
     """
 
-    weight: npt.NDArray[np.int8 | np.int32 | np.float32]
+    weight: npt.NDArray[Any]
     row_energy: npt.NDArray[np.float64]
     read_noise_sigma: float
     noise_key: np.uint64
@@ -109,26 +115,24 @@ class ProgrammedCrossbar:
 
     def read(
         self,
-        sums: npt.NDArray[np.integer] | npt.NDArray[np.floating],
-        pulses: int,
+        sums: npt.NDArray[Any],
+        pulses: int | npt.NDArray[np.integer],
         window_index: int,
         converted: bool,
-    ) -> npt.NDArray[np.integer] | npt.NDArray[np.floating]:
+    ) -> npt.NDArray[Any]:
         """What a window's column sums (O,), n @ weight, read as: noise, and conversion if asked.
 
-        `pulses`: how many (row, pulse) pairs were read, sum |n|; each adds an independent
-        `read_noise_sigma` to every column. Noise is keyed by (crossbar, window_index, column).
-        Without noise and conversion the sums come back as they are.
+        `pulses`: how many (row, pulse) pairs each column saw, sum |n|: one number, or (O,) where
+        columns differ (a diagonal crossbar). Each adds an independent `read_noise_sigma`. Noise is
+        keyed by (crossbar, window_index, column). Without noise and conversion the sums come back.
         """
-        sigma = self.read_noise_sigma * math.sqrt(pulses)
-        if sigma > 0.0:
+        if self.read_noise_sigma > 0.0:
             sums = sums.astype(np.float32)
+            sigma = np.atleast_1d(self.read_noise_sigma * np.sqrt(pulses))
             _add_noise(sums, sigma, self.noise_key, window_index)
         return self.convert(sums) if converted else sums
 
-    def convert(
-        self, sums: npt.NDArray[np.integer] | npt.NDArray[np.floating]
-    ) -> npt.NDArray[np.int64]:
+    def convert(self, sums: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Column sums -> the integers an accumulator receives, by the crossbar's ADC."""
         if self.adc_codes == 0:
             return np.asarray(np.rint(sums), dtype=np.int64)

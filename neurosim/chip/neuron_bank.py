@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +65,7 @@ class _Phase:
 
 @compiled
 def _exact(
-    charge: npt.NDArray[np.generic],
+    charge: npt.NDArray[Any],
     bias: npt.NDArray[np.int64],
     half: npt.NDArray[np.int64],
     levels: int,
@@ -86,7 +87,7 @@ def _exact(
 
 @compiled
 def _packets(
-    charge: npt.NDArray[np.generic],
+    charge: npt.NDArray[Any],
     bias: npt.NDArray[np.int64],
     gain: npt.NDArray[np.floating],
     limit: float,
@@ -179,7 +180,7 @@ class ChipBank:
 
     def fire(
         self,
-        charge: npt.NDArray[np.integer] | npt.NDArray[np.floating],
+        charge: npt.NDArray[Any],
         window_index: int,
         phase: str = "run",
         out: Spikes | None = None,

@@ -1,27 +1,22 @@
 """Which tile holds what, and how far every spike and every value has to travel.
 
-Rules: - A crossbar (I, O) takes ceil(I / rows) x ceil(O / columns) tiles, column block by column
-block. The row
-  tiles of a column block are neighbours and their column wires are joined: partial sums meet as
-  charge, without packets, and one converter serves the joined column.
-- A delay crossbar keeps its K taps of a channel in K pairs of that channel's column, each reached
-by its
-  own delayed pulse: ceil(K / rows) x ceil(N / columns) tiles.
+- A crossbar (I, O) takes ceil(I / rows) x ceil(O / columns) tiles, column block by column block.
+  The row tiles of a block are neighbours with joined column wires: partial sums meet as charge, without
+  packets, and one converter serves the joined column.
+- A delay crossbar holds a channel's K taps as K pairs in that channel's column, each read alone by
+  its own delayed pulse: ceil(K / rows) x ceil(N / columns) tiles.
 - A bank that reads a crossbar or an attention unit sits on the tiles that hold its sums (the last
-row
-  tile of its column block): no transport. A bank that reads an accumulator gets tiles of its own,
-  `columns` channels each, and the accumulator's words travel there.
-- An attention unit takes whole heads, as many as fit `columns` channels, on each of its tiles; an
-  accumulator and an embedding table take `columns` channels a tile, a read-out sits on its
-  source's tiles.
-- A crossbar or embedding that writes to an accumulator sends its words there: accumulators are
-written
-  from many places, so they cannot sit beside all of them. A word is a point-to-point transfer.
+  row tile of a block): no transport. One that reads an accumulator has tiles of its own, `columns`
+  channels each, and the accumulator's words travel there.
+- An attention unit has whole heads, as many as fit `columns` channels, on each of its tiles. An
+  accumulator has `columns` channels a tile. An embedding table is split by channels over as many
+  tiles as its bytes need (memory.embedding_bank each). A read-out sits on its source's tiles.
+- Words that a crossbar or embedding writes into an accumulator travel, point to point: an
+  accumulator is written from many places and cannot sit beside all of them.
 - Tiles are taken in execution order along a serpentine, so that what follows is near.
 
-A spike goes to every tile whose rows it drives: the row block of its channel in each reading
-crossbar, its head's tile in an attention unit, its channel's tile in an accumulator; XY multicast,
-links shared.
+A spike goes to every tile whose rows it drives: its channel's row block in each reading crossbar,
+its head's tile in an attention unit, its channel's tile in an accumulator; XY multicast, links shared.
 """
 
 from __future__ import annotations
@@ -53,28 +48,30 @@ Hops = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """A network on the mesh. Tile numbers count along the serpentine; `position` gives (x, y).
-
-    `hops`: bank -> links one packet of each source channel uses, (N,). `value_hops`: (source,
-    target) -> links one word of each channel uses, (N,): crossbars and embeddings into
-    accumulators, accumulators into banks. `channel_tile`: node -> tile that holds (or sums, or
-    emits) each of its output channels, (N,). `tiles`: node -> tiles taken by it alone (0: it
-    shares its source's). `tiling`: crossbar -> (row tiles, column tiles). `packet_bits`: bank ->
-    bits of one of its packets. `depth`: sequential windows per token, the longest chain of banks.
-    """
+    """A network on the mesh. Tiles are numbered along the serpentine; `position` gives (x, y)."""
 
     width: int
     height: int
     used_tiles: int
     depth: int
+    """Sequential windows per token: the longest chain of banks."""
     tiles: Mapping[str, int]
+    """Node -> tiles that it alone takes; 0 if it sits on its source's."""
     first_tile: Mapping[str, int]
+    """Node -> number of its first tile."""
     tiling: Mapping[str, tuple[int, int]]
+    """Crossbar -> (row tiles, column tiles)."""
     channel_tile: Mapping[str, npt.NDArray[np.int64]]
+    """Node -> tile that holds, sums or emits each of its output channels, (N,)."""
     hops: Mapping[str, Hops]
+    """Bank -> links that one packet of each channel uses, (N,)."""
     value_hops: Mapping[tuple[str, str], Hops]
+    """(source, target) -> links that one word of each channel uses, (N,): into accumulators, and
+    from them into banks and read-outs."""
     packet_bits: Mapping[str, int]
+    """Bank -> bits of one packet."""
     utilisation: Mapping[str, float]
+    """Shares of the mesh's tiles, and of the crossbar tiles' pairs, that are in use."""
 
     def position(self, tile: int) -> Position:
         """(x, y) of a tile on the mesh."""
@@ -109,7 +106,7 @@ class Placement:
 
 def place(network: Network, chip: ChipDescription) -> Placement:
     """Place a network on a chip; ValueError if a declared mesh is too small."""
-    layout = _Layout(network, int(chip.tile.rows.value), int(chip.tile.columns.value))
+    layout = _Layout(network, chip)
     for node in network:
         layout.add(node)
     width, height = _mesh(chip, layout.used)
@@ -151,8 +148,10 @@ def _mesh(chip: ChipDescription, tiles: int) -> tuple[int, int]:
 class _Layout:
     """Tiles taken so far, node by node."""
 
-    def __init__(self, network: Network, rows: int, columns: int) -> None:
-        self.network, self.rows, self.columns = network, rows, columns
+    def __init__(self, network: Network, chip: ChipDescription) -> None:
+        self.network = network
+        self.rows, self.columns = int(chip.tile.rows.value), int(chip.tile.columns.value)
+        self.memory = chip.memory.embedding_bank.value
         self.used = 0
         self.tiles: dict[str, int] = {}
         self.first: dict[str, int] = {}
@@ -184,8 +183,20 @@ class _Layout:
         elif isinstance(node, AttentionUnit):
             heads = max(self.columns // node.head_size, 1)
             self._take(node, -(-node.heads // heads), 1, heads * node.head_size)
+        elif isinstance(node, Embedding):
+            self._add_table(node)
         else:
             self._take(node, -(-node.size // self.columns), 1, self.columns)
+
+    def _add_table(self, node: Embedding) -> None:
+        """A table split by channels, no tile with more bytes than its memory holds."""
+        rows, channels = node.table.shape
+        largest = int(np.abs(node.table.astype(np.int64)).max(initial=0))
+        word = -(-(largest.bit_length() + 1) // 8)
+        fit = min(self.columns, max(int(self.memory // max(rows * word, 1)), 1))
+        self._take(node, -(-channels // fit), 1, fit)
+        own = np.clip(np.arange(node.size) - node.first_channel, 0, max(channels - 1, 0))
+        self.channel_tile[node.name] = self.first[node.name] + own // fit
 
     def _take(self, node: Node, tiles: int, stride: int, channels: int) -> None:
         """New tiles for a node, `channels` output channels to every `stride` of them."""
@@ -250,7 +261,12 @@ def _value_hops(
         ):
             continue
         ends = layout.channel_tile[source], layout.channel_tile[target]
-        hops[source, target] = np.abs(spots[ends[0]] - spots[ends[1]]).sum(axis=1)
+        words = np.abs(spots[ends[0]] - spots[ends[1]]).sum(axis=1)
+        node = network[source]
+        if isinstance(node, Embedding):  # other channels get no word
+            words[: node.first_channel] = 0
+            words[node.first_channel + node.table.shape[1] :] = 0
+        hops[source, target] = words
     return hops
 
 

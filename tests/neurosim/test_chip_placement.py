@@ -230,6 +230,22 @@ def test_values_travel_to_and_from_accumulators_only() -> None:
         assert hops.tolist() == distance
 
 
+def test_tables_take_tiles_by_their_bytes_and_send_only_their_channels() -> None:
+    b = Builder()
+    b.add(Embedding("tokens", np.full((2048, 64), 100, dtype=np.int32)))  # 1 byte a word: 128 KiB
+    pairs = np.full((4096, 32), 1000, dtype=np.int32)  # 2 bytes a word: 256 KiB
+    b.add(Embedding("pairs", pairs, order=2, first_channel=16, width=64))
+    b.add(Accumulator("sum", 64), "tokens", "pairs")
+    b.bank("bank", "sum", 64)
+    placement = place(b.network(), CHIP)
+    assert placement.tiles == {"tokens": 1, "pairs": 2, "sum": 1, "bank": 1}
+    hops = placement.value_hops["pairs", "sum"]
+    ends = [placement.position(placement.first_tile["pairs"] + part) for part in (0, 1)]
+    target = placement.position(placement.first_tile["sum"])
+    first, second = (len(xy_links(end, target)) for end in ends)
+    assert hops.tolist() == [0] * 16 + [first] * 16 + [second] * 16 + [0] * 16
+
+
 @pytest.mark.parametrize("layers", [0, 1, 2, 5])
 def test_depth_is_the_longest_chain_of_banks(layers: int) -> None:
     """A layer is in, mixed, q/k/v, o, m, wide; the last bank comes after all of them."""
