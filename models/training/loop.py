@@ -61,18 +61,36 @@ class Trainer:
         mx.random.seed(config.seed)
         self.model = build({"vocab_size": tokenizer.vocab_size, **config.model})
         self.teacher = load(config.teacher).model if config.teacher else None
-        self.optimizer = optim.AdamW(
-            learning_rate=config.learning_rate,
-            betas=[0.9, 0.95],
-            weight_decay=config.weight_decay,
-            bias_correction=True,
-        )
+        self.optimizer = self._new_optimizer()
         self.optimizer.init(self.model.trainable_parameters())
         self.step = 0
         folder.mkdir(parents=True, exist_ok=True)
         self._remember_config()
         if (folder / STATE).is_file():
             self._resume()
+
+    def _new_optimizer(self) -> optim.MultiOptimizer:
+        """Muon (Jordan et al. 2024) on the matrices of the blocks if it has a rate, AdamW elsewhere."""
+        config = self.config
+        adam = optim.AdamW(
+            learning_rate=config.learning_rate,
+            betas=[0.9, 0.95],
+            weight_decay=config.weight_decay,
+            bias_correction=True,
+        )
+        muon = optim.Muon(learning_rate=config.muon_rate, momentum=0.95, weight_decay=0.0)
+
+        def is_block_matrix(name: str, weight: mx.array) -> bool:
+            inside = name.startswith("blocks.") and not name.endswith(".conv")
+            return config.muon_rate > 0 and inside and weight.ndim == 2
+
+        return optim.MultiOptimizer([muon, adam], [is_block_matrix])
+
+    def _set_rates(self) -> None:
+        rate = learning_rate(self.config, self.step)
+        muon, adam = self.optimizer.optimizers
+        adam.learning_rate = rate
+        muon.learning_rate = self.config.muon_rate * rate / self.config.learning_rate
 
     def _remember_config(self) -> None:
         """A folder belongs to one configuration; another one is refused."""
@@ -135,7 +153,7 @@ class Trainer:
         batch = batch_of_step(
             self.train_tokens, self.step, config.batch, config.context, config.seed
         )
-        self.optimizer.learning_rate = learning_rate(config, self.step)
+        self._set_rates()
         loss, gradients = self._gradients(mx.array(batch))
         gradients, _ = optim.clip_grad_norm(gradients, config.clip)
         self.optimizer.update(self.model, gradients)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 class TrainingConfig:
     """Settings of one run; `model` goes to the architecture named by its `model_type`.
 
+    `learning_rate` is AdamW's; `muon_rate` > 0 gives the block matrices to Muon at that rate;
     `repeat` says how often the documents of a source stand in the stream (once where not named);
     `tokenizer` is a tokenizer.json, or "" to train one of `model.vocab_size` on the train split;
     `penalty` weighs synaptic operations per token, in nats per million; with a `teacher` (a model
@@ -29,7 +30,8 @@ class TrainingConfig:
     steps: int = 4000
     batch: int = 8
     context: int = 256
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
+    muon_rate: float = 0.0
     final_rate: float = 0.05
     warmup: int = 100
     weight_decay: float = 0.1

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        return int(import_module(f"neurosim.cli.{options.command}").run(options))
+        return int(import_module(f"neurosim.cli.{options.command}").main(options))
     except (ValueError, OSError) as error:
         print(f"neurosim {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -85,7 +85,7 @@ def _print_statuses(statuses: list[SourceStatus], as_json: bool, console: Consol
         console.print(f"cache: {cache.text_directory()}", highlight=False, soft_wrap=True)
 
 
-def run(args: argparse.Namespace) -> int:
+def main(args: argparse.Namespace) -> int:
     """Carry out `list` or `fetch`; bad input and failed downloads raise ValueError."""
     console = Console()
     if args.action == "list":

@@ -1,0 +1,128 @@
+"""`neurosim run`: text on the simulated chip, and what a token costs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
+
+from neurosim.energy import plots
+from neurosim.energy.table import terminal
+from neurosim.generation import Sampler
+from neurosim.models.checkpoint import DEFAULT, replace_file
+from neurosim.pipeline import DEFAULT_CHIP, DEFAULT_PROMPT, RunReport, run
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the subcommand."""
+    parser.add_argument("--model", default=str(DEFAULT), help="model folder (default: shipped)")
+    parser.add_argument("--prompt", default=DEFAULT_PROMPT, help="text to continue")
+    parser.add_argument("--tokens", type=int, default=32, help="tokens to generate (default 32)")
+    parser.add_argument(
+        "--chip", default=DEFAULT_CHIP, help="ideal, ag_v2c_w or a .toml (default %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="devices, noise and sampling")
+    parser.add_argument("--temperature", type=float, default=Sampler.temperature)
+    parser.add_argument("--top-k", type=int, default=Sampler.top_k)
+    parser.add_argument(
+        "--check", action="store_true", help="compare every spike with the model's forward pass"
+    )
+    parser.add_argument("--no-quality", action="store_true", help="skip bits per byte on the chip")
+    parser.add_argument("--json", action="store_true", help="print JSON only")
+    parser.add_argument("--out", type=Path, help="folder for report.json and the plots")
+
+
+def run_options(options: argparse.Namespace, progress: Progress) -> RunReport:
+    """The job with its progress on stderr."""
+    tasks: dict[str, Any] = {}
+
+    def show(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            tasks[stage] = progress.add_task(stage, total=total)
+        progress.update(tasks[stage], completed=done)
+
+    return run(
+        options.prompt,
+        options.model,
+        options.chip,
+        options.tokens,
+        options.seed,
+        Sampler(options.temperature, options.top_k),
+        options.check,
+        not options.no_quality,
+        show,
+    )
+
+
+def _write(report: RunReport, folder: Path) -> list[Path]:
+    """report.json, the energy plot and the raster of the last token."""
+    written = [folder / "report.json"]
+    replace_file(written[0], (json.dumps(report.to_dict(), indent=1) + "\n").encode())
+    data = report.to_dict()
+    written += plots.save(plots.energy_by_mechanism(data["energy"]), folder / "energy")
+    raster = plots.spike_raster(report.spikes, -1, report.network.layer)
+    return written + plots.save(raster, folder / "spikes")
+
+
+def _check_line(check: dict[str, int], exact: bool) -> str:
+    line = (
+        f"check: {check['mismatches']} of {check['spikes_compared']} spike counts at "
+        f"{check['sites']} sites differ from the model's own forward pass"
+    )
+    return line if exact or not check["mismatches"] else f"{line} (what this chip's devices change)"
+
+
+def _quality_line(quality: dict[str, Any]) -> str:
+    line = f"quality: {quality['ideal_bits_per_byte']:.3f} bits per byte ideal"
+    seeds = quality["chip_bits_per_byte"]
+    if seeds:
+        parts = ", ".join(f"{value:.3f} (seed {seed})" for seed, value in seeds.items())
+        line += f"; on this chip {parts}"
+    return f"{line}; {quality['tokens']} tokens, {quality['text']}"
+
+
+def _print(report: RunReport, console: Console) -> None:
+    data = report.to_dict()
+    console.print(Text(data["text"]), style="bold", highlight=False)
+    console.print()
+    model, chip = data["model"], data["chip"]
+    width, height = chip["mesh"]
+    lines = [
+        f"{model['name']} ({model['parameters'] / 1e6:.2f} M parameters, sha256 "
+        f"{model['sha256'][:12]}) on {chip['name']} ({chip['tiles']} tiles on a "
+        f"{width} x {height} mesh, {chip['windows_per_token']} windows a token), seed {data['seed']}",
+        f"{data['spikes']['total']} spikes, {data['spikes']['rate']:.3f} per neuron and window; "
+        f"{data['counts']['synaptic_operations']} synaptic operations, "
+        f"{data['counts']['multiplies']} multiplications",
+    ]
+    if "quality" in data:
+        lines.append(_quality_line(data["quality"]))
+    if "check" in data:
+        lines.append(_check_line(data["check"], chip["name"] == "ideal"))
+    for line in lines:
+        console.print(Text(line))
+    console.print()
+    console.print(terminal(data))
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run, print and write; exit status 1 if an exact chip differs from the software."""
+    console, errors = Console(), Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=errors, transient=True, disable=options.json) as progress:
+        report = run_options(options, progress)
+    data = report.to_dict()
+    written = _write(report, options.out) if options.out else []
+    if options.json:
+        print(json.dumps(data, indent=1))
+    else:
+        _print(report, console)
+        for path in written:
+            console.print(Text(f"wrote {path}"))
+    exact = data["chip"]["name"] == "ideal"
+    return 1 if exact and data.get("check", {}).get("mismatches") else 0
