@@ -30,6 +30,11 @@ def tiles_of(prices: PriceList, fan_in: float, fan_out: float) -> int:
     return math.ceil(fan_in / rows) * math.ceil(fan_out / columns)
 
 
+def memory_tiles(prices: PriceList, bits: float) -> int:
+    """Tiles that hold this much memory (tables, a cache), a weight bank's bytes on each."""
+    return math.ceil(bits / 8 / prices.price("weight_bank").value)
+
+
 def rows_of(prices: PriceList, fan_in: float) -> float:
     """Row times of a matrix: its row tiles work in parallel."""
     return min(fan_in, prices.price("tile_rows").value)

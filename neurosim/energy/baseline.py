@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neurosim.energy.accelerator import finish, rows_of, tiles_of, token_rows
+from neurosim.energy.accelerator import (
+    finish,
+    memory_tiles,
+    rows_of,
+    tiles_of,
+    token_rows,
+)
+from neurosim.energy.counts import hash_operations
 from neurosim.energy.layers import Site, Words, dense_layer
 from neurosim.energy.prices import PriceList
 from neurosim.energy.terms import Breakdown, Term
@@ -17,7 +24,10 @@ from neurosim.energy.terms import Breakdown, Term
 
 @dataclass(frozen=True)
 class DenseTransformerSizes:
-    """The ANN twin in numbers. Key-value entries are 16 bits, weights and activations 8."""
+    """The ANN twin in numbers. Key-value entries are 16 bits, weights and activations 8.
+
+    `ngram_rows`: rows of hashed n-gram tables that together give one more embedding row.
+    """
 
     vocabulary: int
     width: int
@@ -27,10 +37,11 @@ class DenseTransformerSizes:
     weight_bits: int = 8
     activation_bits: int = 8
     kv_bits: int = 16
+    ngram_rows: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 1:
+            if min(value if isinstance(value, tuple) else (value,), default=1) < 1:
                 raise ValueError(f"expected {name} >= 1, got {value}")
 
     @property
@@ -43,6 +54,12 @@ class DenseTransformerSizes:
             ("up", width, hidden),
             ("down", hidden, width),
         )
+
+    @property
+    def table_words(self) -> float:
+        """Words of the embedding and of the n-gram tables, which share out the channels."""
+        shares = max(len(self.ngram_rows), 1)
+        return self.width * (self.vocabulary + sum(self.ngram_rows) / shares)
 
     @property
     def weights(self) -> int:
@@ -88,8 +105,15 @@ def dense_token_energy(
     level = weight_level if cache_level is None else cache_level
     width, hidden = sizes.width, sizes.hidden
     table = Site("embedding", "embedding", prices, words)
-    terms = [table.moved("embedding", "words", width * sizes.weight_bits, weight_level)]
-    tiles: dict[str, int] = {}
+    looked_up = width * (2 if sizes.ngram_rows else 1)
+    terms = [table.moved("embedding", "words", looked_up * sizes.weight_bits, weight_level)]
+    work = {"accumulate": looked_up - width + 0.0}
+    for i in range(len(sizes.ngram_rows)):
+        hashing = hash_operations(i + 2)
+        work["accumulate"] += hashing["additions"]
+        work["shift"] = work.get("shift", 0.0) + hashing["shifts"]
+    terms += _elementwise(table, work)
+    tiles = {"embedding": memory_tiles(prices, sizes.table_words * sizes.weight_bits)}
     stages: list[float] = []
     cached = 2 * context * width
     for i in range(sizes.layers):
@@ -109,9 +133,7 @@ def dense_token_energy(
         ]
         stages.append(cached / prices.price("tile_columns").value)
         if cache_level is None:
-            cache_words = cached * sizes.kv_bits / sizes.weight_bits
-            columns = prices.price("tile_columns").value
-            tiles[where] += tiles_of(prices, cache_words / columns, columns)
+            tiles[where] += memory_tiles(prices, cached * sizes.kv_bits)
         scores = sizes.heads * context
         norm = _norm(width)
         work = {

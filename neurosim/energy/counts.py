@@ -35,15 +35,15 @@ COUNTS: dict[str, str] = {
     "hops": "packet-hops on the mesh",
     "accumulator_reads": "words read from an accumulator",
     "accumulator_writes": "words written to an accumulator",
-    "additions": "integer additions and subtractions outside the crossbars",
+    "additions": "integer additions, subtractions and bitwise operations outside the crossbars",
     "state_reads": "words of attention state read",
     "state_writes": "words of attention state written",
-    "shifts": "bit shifts of a word (decay)",
+    "shifts": "bit shifts of a word (decay, hashing)",
     "embedding_reads": "words read from the embedding table",
     "value_hops": "word-hops on the mesh: sums on their way to an accumulator or a bank",
 }
 EMITS: dict[type, frozenset[str]] = {
-    Embedding: frozenset({"embedding_reads", "value_hops"}),
+    Embedding: frozenset({"embedding_reads", "additions", "shifts", "value_hops"}),
     Crossbar: frozenset(
         {
             "synaptic_operations",
@@ -60,6 +60,16 @@ EMITS: dict[type, frozenset[str]] = {
     Readout: frozenset(),
 }
 EMITS[DelayCrossbar] = EMITS[Crossbar]
+
+
+def hash_operations(order: int) -> dict[str, int]:
+    """Additions (with exclusive-ors and the final mask) and shifts of one `ngram_rows` row.
+
+    Per token of the n-gram 3 additions and 2 shifts, then 4 and 3; order 1 hashes nothing.
+    """
+    if order == 1:
+        return {"additions": 0, "shifts": 0}
+    return {"additions": 3 * order + 4, "shifts": 2 * order + 3}
 
 
 @dataclass(frozen=True)

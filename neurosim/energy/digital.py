@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from neurosim.energy.accelerator import finish, rows_of, tiles_of, token_rows
+from neurosim.energy.accelerator import (
+    finish,
+    memory_tiles,
+    rows_of,
+    tiles_of,
+    token_rows,
+)
 from neurosim.energy.counts import PhaseCounts
 from neurosim.energy.layers import Site, Words, event_crossbar, event_neurons, expected_fetches
 from neurosim.energy.model import STATE_BITS, storage_bits
@@ -70,7 +76,11 @@ def _digital_node(
         ]
     if isinstance(node, Embedding):
         bits = count("embedding_reads") * storage_bits(node.table)
-        return [site.moved("embedding", "words", bits, words.weight_level)]
+        return [
+            site.moved("embedding", "words", bits, words.weight_level),
+            site.term("embedding", "additions", count("additions"), prices.price("accumulate")),
+            site.term("embedding", "shifts", count("shifts"), prices.price("shift")),
+        ]
     return []
 
 
@@ -94,10 +104,16 @@ def digital_token_energy(
     stages: dict[str, float] = {}
     for node in network:
         terms += _digital_node(node, network, prices, words, phase, sharing)
+        layer, taken = network.layer[node.name], 0
+        if isinstance(node, Embedding):
+            taken = memory_tiles(prices, node.table.size * storage_bits(node.table))
+        elif isinstance(node, Crossbar | DelayCrossbar):
+            taken = tiles_of(prices, *node.weight.shape)
+        elif isinstance(node, AttentionUnit):
+            taken = memory_tiles(prices, node.state_size * STATE_BITS)
+        tiles[layer] = tiles.get(layer, 0) + taken
         if isinstance(node, Crossbar):
-            fan_in, fan_out = node.weight.shape
-            layer = network.layer[node.name]
-            tiles[layer] = tiles.get(layer, 0) + tiles_of(prices, fan_in, fan_out)
+            fan_in = node.weight.shape[0]
             stages[network.sources(node.name)[0]] = rows_of(prices, fan_in)
         elif isinstance(node, AttentionUnit):
             stages[node.name] = node.state_size / prices.price("tile_columns").value

@@ -180,6 +180,8 @@ def _node_terms(
         add("attention", "shifts", "shift")
     elif isinstance(node, Embedding):
         add("embedding", "embedding_reads", "embedding_bank", storage_bits(node.table))
+        add("embedding", "additions", "accumulate")
+        add("embedding", "shifts", "shift")
     if count("value_hops"):
         add("routing", "value_hops", "value_hop", 32)
 

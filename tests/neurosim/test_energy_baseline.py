@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,8 +165,27 @@ def test_dense_twin_by_hand() -> None:
     assert result.of("embedding") == pytest.approx(16 * 8 * bank)
     rows = 16 + 16 + 16 + 64 + 2 * 4 * 16 / 256 + 16
     assert result.seconds_per_token == pytest.approx(rows * 1e-9)
-    tiles = 4 + 1 + 1  # four matrices, the head, one tile of cache
+    tiles = 4 + 1 + 1 + 1  # four matrices, the head, one tile of cache, one of embedding
     assert result.of("static") == pytest.approx(tiles * 0.8125e-3 * rows * 1e-9)
+
+
+def test_ngram_tables_are_look_ups_and_leak() -> None:
+    prices = accelerator_prices()
+    plain = dense_token_energy(SIZES, prices, 4)
+    sizes = replace(SIZES, ngram_rows=(65536, 131072))
+    tables = dense_token_energy(sizes, prices, 4)
+    assert sizes.table_words == 16 * 50 + 8 * (65536 + 131072)
+    assert tables.of("embedding") == pytest.approx(2 * plain.of("embedding"))
+    extra = 16 + (10 + 13)  # added rows; hashes of 2 and of 3 tokens
+    assert tables.of("elementwise") - plain.of("elementwise") == pytest.approx(
+        (extra + 7 + 9) * 0.1e-12
+    )
+    tiles = {"plain": 1, "tables": 13}  # 800 and 1,573,664 bytes in banks of 128 KiB
+    rest = sum(term.amount for term in plain.terms if term.mechanism == "static")
+    rows = plain.seconds_per_token * 1e9
+    with_tables = sum(term.amount for term in tables.terms if term.mechanism == "static")
+    assert (with_tables - rest) / rows == pytest.approx(tiles["tables"] - tiles["plain"])
+    assert tables.of("compute") == plain.of("compute")
 
 
 def test_cache_grows_with_the_context_and_nothing_else_of_memory_does() -> None:
@@ -248,6 +268,8 @@ def test_comparison_on_the_same_terms() -> None:
 def test_sizes_and_context_are_checked() -> None:
     with pytest.raises(ValueError, match="heads >= 1"):
         DenseTransformerSizes(50, 16, 2, 0, 64)
+    with pytest.raises(ValueError, match="ngram_rows >= 1"):
+        DenseTransformerSizes(50, 16, 2, 2, 64, ngram_rows=(0,))
     network = tiny_network()
     prices = round_prices()
     report = energy_report(network, prices, facts(network), {"decode": phase(network)})

@@ -9,7 +9,8 @@ import pytest
 from energy_cases import WIDTH, bank, phase, tiny_network, weights
 
 from neurosim.energy import COUNTS, PhaseCounts, multiplies, multiplies_by_node
-from neurosim.network import AttentionUnit, Crossbar, DelayCrossbar, Embedding
+from neurosim.energy.counts import hash_operations
+from neurosim.network import AttentionUnit, Crossbar, DelayCrossbar, Embedding, ngram_rows
 
 
 def test_the_spiking_network_multiplies_nothing() -> None:
@@ -54,6 +55,45 @@ def test_multiplies_refuses_a_node_it_does_not_know() -> None:
 
     with pytest.raises(ValueError, match="Softmax"):
         multiplies_by_node((Softmax(),), ())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 7])
+def test_hash_operations_of_the_network_s_hash(order: int) -> None:
+    """Counted by running `ngram_rows` on a number type that counts what is done to it."""
+    done = {"additions": 0, "shifts": 0}
+
+    class Counting(int):
+        def __add__(self, other: int) -> Counting:
+            done["additions"] += 1
+            return Counting(int(self) + int(other))
+
+        def __xor__(self, other: int) -> Counting:
+            done["additions"] += 1
+            return Counting(int(self) ^ int(other))
+
+        def __lshift__(self, bits: int) -> Counting:
+            done["shifts"] += 1
+            return Counting(int(self) << int(bits))
+
+        def __rshift__(self, bits: int) -> Counting:
+            done["shifts"] += 1
+            return Counting(int(self) >> int(bits))
+
+    tokens, rows = np.array([3, 1, 4, 1, 5, 9, 2]), 64
+    key = Counting(0)
+    for token in tokens[-order:].tolist():
+        key = Counting((key + token) & 0xFFFFFFFF)
+        key = Counting((key + (key << 10)) & 0xFFFFFFFF)
+        key = key ^ (key >> 6)
+    key = Counting((key + (key << 3)) & 0xFFFFFFFF)
+    key = key ^ (key >> 11)
+    key = Counting((key + (key << 15)) & 0xFFFFFFFF)
+    if order > 1:
+        done["additions"] += 1  # the mask that folds to the rows of the table
+        assert key & (rows - 1) == ngram_rows(tokens, order, rows)[-1]
+        assert hash_operations(order) == done
+    else:
+        assert hash_operations(order) == {"additions": 0, "shifts": 0}
 
 
 def test_totals_by_layer_and_per_token() -> None:
