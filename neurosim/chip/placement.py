@@ -1,8 +1,8 @@
 """Which tile holds what, and how far every spike and every value has to travel.
 
 - A crossbar (I, O) takes ceil(I / rows) x ceil(O / columns) tiles, column block by column block.
-  The row tiles of a block are neighbours with joined column wires: partial sums meet as charge, without
-  packets, and one converter serves the joined column.
+  The row tiles of a block are neighbours with joined column wires: partial sums meet as charge,
+  without packets, and one converter serves the joined column.
 - A delay crossbar holds a channel's K taps as K pairs in that channel's column, each read alone by
   its own delayed pulse: ceil(K / rows) x ceil(N / columns) tiles.
 - A bank that reads a crossbar or an attention unit sits on the tiles that hold its sums (the last
@@ -16,7 +16,8 @@
 - Tiles are taken in execution order along a serpentine, so that what follows is near.
 
 A spike goes to every tile whose rows it drives: its channel's row block in each reading crossbar,
-its head's tile in an attention unit, its channel's tile in an accumulator; XY multicast, links shared.
+its head's tile in an attention unit, its channel's tile in an accumulator; XY multicast, links
+shared.
 """
 
 from __future__ import annotations

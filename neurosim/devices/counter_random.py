@@ -129,5 +129,10 @@ def upper_tail(x: float) -> float:
 
 @compiled
 def truncated_normal(u: float, lower: float) -> float:
-    """Standard normal given that it exceeds `lower`, by inversion of a uniform `u`."""
-    return -inverse_normal(u if lower < -9.0 else u * upper_tail(lower))
+    """Standard normal given that it exceeds `lower`, by inversion of a uniform `u`.
+
+    Below -6 standard deviations the draw is clipped instead: a chance of 1e-9.
+    """
+    if lower < -6.0:
+        return max(-inverse_normal(u), lower)
+    return -inverse_normal(u * upper_tail(lower))
