@@ -126,6 +126,9 @@ class DevicePreset:
             self.name, self.status, self.citation, {**self.quantities, **changes}, self.note
         )
 
+    def __repr__(self) -> str:
+        return f"DevicePreset({self.name}, {self.status}{'; ' + self.flag if self.flag else ''})"
+
     def __str__(self) -> str:
         lines = [f"{self.name} ({self.status}): {self.citation}"]
         lines += [self.flag] if self.flag else []

@@ -274,6 +274,7 @@ def test_presets_load_with_sources(name: str) -> None:
     assert (
         ("PLACEHOLDER" in str(preset)) == (name == "ag_v2c_w") == (preset.status == "placeholder")
     )
+    assert ("PLACEHOLDER" in repr(preset)) == (name == "ag_v2c_w")
     assert preset.switch().quantum > 0.0
 
 
