@@ -21,3 +21,12 @@ def compiled(function: Function) -> Function:
 def inlined(function: Function) -> Function:
     """Like `compiled`, and put into its callers by LLVM: for helpers that work on vector values."""
     return cast(Function, numba.njit(cache=True, nogil=True, forceinline=True)(function))
+
+
+def compiled_loosely(function: Function) -> Function:
+    """Like `compiled`, but float sums may be reordered and contracted, so that they vectorise.
+
+    For training only, where results are compared with tolerances.
+    """
+    flags = {"contract", "reassoc", "nsz", "arcp"}
+    return cast(Function, numba.njit(cache=True, nogil=True, fastmath=flags)(function))

@@ -1,6 +1,8 @@
-"""Model folders in the layout of Hugging Face and mlx-lm: config.json, model.safetensors, tokenizer.json.
+"""Model folders in the layout of Hugging Face and mlx-lm: config.json, model.safetensors,
+tokenizer.json.
 
-Weight matrices are stored as integer codes beside a float32 `<name>.unit`; everything else is float32.
+Weight matrices are stored as integer codes beside a float32 `<name>.unit`; everything else is
+float32.
 """
 
 from __future__ import annotations
@@ -12,10 +14,9 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 import numpy.typing as npt
 from mlx.utils import tree_flatten
@@ -34,7 +35,7 @@ FILES = ("config.json", "model.safetensors", "tokenizer.json")
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model with its tokenizer, folder, weights hash (of model.safetensors) and training facts."""
+    """A model with its tokenizer, folder, hash of model.safetensors and training facts."""
 
     model: Model
     tokenizer: Tokenizer
@@ -88,6 +89,11 @@ def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         os.replace(part, path)
 
 
+def load_arrays(path: Path) -> dict[str, mx.array]:
+    """Read safetensors."""
+    return cast(dict[str, mx.array], mx.load(str(path)))
+
+
 def save(
     folder: Path, model: Model, tokenizer: Tokenizer, training: Mapping[str, Any] | None = None
 ) -> None:
@@ -137,7 +143,7 @@ def load(folder: str | Path = DEFAULT) -> LoadedModel:
         raise ValueError(f"{folder / 'config.json'}: {error}") from error
     path = folder / "model.safetensors"
     try:
-        stored = {name: np.asarray(array) for name, array in mx.load(str(path)).items()}
+        stored = {name: np.asarray(array) for name, array in load_arrays(path).items()}
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
     weights = []
@@ -152,7 +158,9 @@ def load(folder: str | Path = DEFAULT) -> LoadedModel:
             raise ValueError(f"{path}: {name} holds NaN or infinity; the weights are damaged")
         weights.append((name, mx.array(array if unit is None else array * unit)))
     if stored:
-        raise ValueError(f"{path}: unknown keys {sorted(stored)}; do config and weights belong together?")
+        raise ValueError(
+            f"{path}: unknown keys {sorted(stored)}; do config and weights belong together?"
+        )
     model.load_weights(weights)
     model.eval()
     return LoadedModel(

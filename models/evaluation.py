@@ -1,8 +1,8 @@
 """Held-out quality in bits per byte, the same windows for every model.
 
 The stream is cut into windows of `context` tokens; each predicts its tokens 1..context from those
-before them in the window. Bits of every predicted token (end-of-text included) are divided by the UTF-8
-bytes those tokens stand for.
+before them in the window. Bits of every predicted token (end-of-text included) are divided by the
+UTF-8 bytes those tokens stand for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Logits = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.floating]]
 def windows(
     stream: npt.NDArray[np.integer], context: int, most: int | None = None
 ) -> Iterator[npt.NDArray[np.int64]]:
-    """Windows (up to context + 1,) of a stream; each begins with the last token of the one before."""
+    """Windows (up to context + 1,) of a stream; each begins with the last token before it."""
     if len(stream) < 2:
         raise ValueError(f"expected a stream of at least 2 tokens, got {len(stream)}")
     for index, start in enumerate(range(0, len(stream) - 1, context)):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 def step_size(
     weights: list[npt.NDArray[np.floating]], bits: int, axis: int | None
 ) -> npt.NDArray[np.float64]:
-    """Real value of one integer step: the largest magnitude of all `weights` is the largest code."""
+    """Real value of one integer step: the largest of all `weights` is the largest code."""
     largest = np.max([np.abs(weight).max(axis=axis) for weight in weights], axis=0)
     return np.asarray(np.maximum(largest.astype(np.float64), 1e-12) / (2 ** (bits - 1) - 1))
 
@@ -17,7 +17,7 @@ def step_size(
 def quantise(
     weight: npt.NDArray[np.floating], unit: npt.NDArray[np.float64], bits: int
 ) -> npt.NDArray[np.integer]:
-    """Integers round(weight / unit), in the smallest type that holds `bits`; refuses what overflows."""
+    """Integers round(weight / unit) in the smallest type for `bits`; refuses what overflows."""
     codes = np.rint(weight.astype(np.float64) / unit)
     limit = 2 ** (bits - 1) - 1
     if not np.isfinite(codes).all() or np.abs(codes).max(initial=0) > limit:

@@ -62,7 +62,16 @@ class SpikeTransformerConfig:
             raise ValueError(
                 f"expected {self.heads} decay shifts, one per head, got {len(self.decay_shift)}"
             )
-        for name in ("vocab_size", "width", "layers", "heads", "ratio", "context", "taps", "levels"):
+        for name in (
+            "vocab_size",
+            "width",
+            "layers",
+            "heads",
+            "ratio",
+            "context",
+            "taps",
+            "levels",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"expected {name} >= 1, got {getattr(self, name)}")
 
@@ -124,7 +133,7 @@ class Neurons(nn.Module):
 
 
 def decayed_attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array) -> mx.array:
-    """Parallel form: o_i = sum_{j<=i} mask_ij (q_i . k_j) v_j; q, k, v (B, H, L, D), mask (H, L, L)."""
+    """o_i = sum_{j<=i} mask_ij (q_i . k_j) v_j: q, k, v (B, H, L, D), mask (H, L, L)."""
     return ((q @ k.swapaxes(-1, -2)) * mask) @ v
 
 
@@ -180,7 +189,7 @@ def convolve(spikes: mx.array, weight: mx.array) -> mx.array:
     """out_t = sum_j spikes_{t-j} weight_j; spikes (B, L, N), weight (taps, N)."""
     out = spikes * weight[0]
     for j in range(1, weight.shape[0]):
-        out = out + mx.pad(spikes, ((0, 0), (j, 0), (0, 0)))[:, : spikes.shape[1]] * weight[j]
+        out = out + mx.pad(spikes, [(0, 0), (j, 0), (0, 0)])[:, : spikes.shape[1]] * weight[j]
     return out
 
 
@@ -211,7 +220,7 @@ class SpikeTransformer(nn.Module):
         return [module for _, module in sorted(self.named_modules()) if isinstance(module, Neurons)]
 
     def activity_penalty(self) -> mx.array:
-        """Mean |n| x fan-out summed over banks: synaptic operations of the last training forward."""
+        """Synaptic operations per token of the last training forward: sum of mean |n| x fan-out."""
         total = mx.array(0.0)
         for bank in self.banks():
             total = total + mx.mean(mx.abs(bank["_activity"])) * (
@@ -229,7 +238,8 @@ class SpikeTransformer(nn.Module):
         ]
 
     def weight_units(self) -> dict[str, npt.NDArray[np.float64]]:
-        """Real value of one integer weight step, by parameter name: (outputs,), a scalar for the head.
+        """Real value of one integer weight step, by parameter name: (outputs,), a scalar for the
+        head.
 
         All writers of a residual channel share the unit `residual`, tables a power of two times
         it, so that the residual is an integer sum.

@@ -1,9 +1,11 @@
-"""The trained spiking model in integers: its forward pass in software and its lowering to a `Network`.
+"""The trained spiking model in integers: its forward pass in software and its lowering to a
+`Network`.
 
-Weights become signed integers of `weight_bits`. Crossbars that write to the residual share one unit per
-residual channel, so that the residual is an exact integer sum; crossbars that feed a bank have one
-unit per output channel, which folds with the batch normalisation into that neuron's threshold 2h and
-bias b (all integers). The head has one unit for all logits. See `neurosim.network` for the neuron.
+Weights become signed integers of `weight_bits`. Crossbars that write to the residual share one unit
+per residual channel, so that the residual is an exact integer sum; crossbars that feed a bank have
+one unit per output channel, which folds with the batch normalisation into that neuron's threshold
+2h and bias b (all integers). The head has one unit for all logits. See `neurosim.network` for the
+neuron.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.kernels.spike_attention import spike_attention
 from neurosim.kernels.neuron import integer_spikes
+from neurosim.kernels.spike_attention import spike_attention
 from neurosim.models.quantise import quantise
 from neurosim.models.spike_transformer import (
     WEIGHTS,
@@ -47,7 +49,11 @@ def _fold(name: str, bank: Neurons, unit: Array | float) -> NeuronBank:
     threshold = 1 / (unit * scale)  # incoming units that make one spike
     half = np.maximum(np.rint(threshold / 2), 1)
     limit = 2**31 - 1
-    if not np.isfinite(half).all() or half.max() > limit or np.abs(offset * threshold).max() > limit:
+    if (
+        not np.isfinite(half).all()
+        or half.max() > limit
+        or np.abs(offset * threshold).max() > limit
+    ):
         raise ValueError(f"{name}: a folded threshold does not fit 32 bits; is a weight all zero?")
     return NeuronBank(
         name,
@@ -60,7 +66,7 @@ def _fold(name: str, bank: Neurons, unit: Array | float) -> NeuronBank:
 
 @dataclass(frozen=True, eq=False)
 class FoldedSpikeTransformer:
-    """Integer weights by parameter name, folded banks by site name, and the value of a logit unit."""
+    """Integer weights by parameter name, folded banks by site, the value of a logit unit."""
 
     config: SpikeTransformerConfig
     weights: dict[str, Integers]
@@ -81,7 +87,7 @@ class FoldedSpikeTransformer:
             for name in WEIGHTS:
                 key = f"blocks.{i}.{name}"
                 weights[key] = quantise(np.asarray(block[name]), units[key], bits)
-            incoming = {
+            incoming: dict[str, Array | float] = {
                 "conv_read": residual,
                 "attention_read": residual,
                 "query_neurons": units[f"blocks.{i}.query"],

@@ -102,7 +102,8 @@ class Transformer(nn.Module):
         x = self.embedding[tokens] + ngram_sum(self.ngrams, tokens)
         for block in self.blocks:
             x = block(x)
-        return self.head_norm(x) @ self.head
+        logits: mx.array = self.head_norm(x) @ self.head
+        return logits
 
     def weight_units(self) -> dict[str, npt.NDArray[np.float64]]:
         """Real value of one integer weight step per output channel, by parameter name."""

@@ -1,8 +1,9 @@
 """The network the hardware understands: the one contract between models and chips.
 
-A model's `lower()` returns a `Network`. Every number in it is an integer, so that what is left to do
-is look up, add, compare and shift. Nodes are executed in the order they are stored, once per token
-(one window); edges carry integer spike counts (from banks and attention inputs) or integer sums.
+A model's `lower()` returns a `Network`. Every number in it is an integer, so that what is left to
+do is look up, add, compare and shift. Nodes are executed in the order they are stored, once per
+token (one window); edges carry integer spike counts (from banks and attention inputs) or integer
+sums.
 
 Neuron bank, per channel, with charge a (an integer sum) and threshold 2h (h = `half_threshold`):
     unsigned: n = clip(floor((a + b + h) / 2h), 0, levels)
@@ -28,11 +29,12 @@ def _check(condition: bool, message: str) -> None:
 
 
 def ngram_rows(tokens: Integers, order: int, rows: int) -> npt.NDArray[np.int64]:
-    """Row of the table that each token reads, from itself and the `order` - 1 tokens before; (..., L).
+    """Row of the table that each token reads, from itself and the `order` - 1 tokens before; (...,
+    L).
 
-    Order 1: the token. Else Jenkins' one-at-a-time hash of the last `order` tokens (additions, shifts and
-    exclusive-ors of 32 bits), oldest first, folded to `rows` (a power of two); tokens before the text
-    count as 0.
+    Order 1: the token. Else Jenkins' one-at-a-time hash of the last `order` tokens (additions,
+    shifts and exclusive-ors of 32 bits), oldest first, folded to `rows` (a power of two); tokens
+    before the text count as 0.
     """
     tokens = np.asarray(tokens)
     if order == 1:
@@ -155,9 +157,7 @@ class NeuronBank:
             f"{self.name}: expected thresholds and biases of one shape (N,), got "
             f"{self.half_threshold.shape} and {self.bias.shape}",
         )
-        _check(
-            bool((self.half_threshold > 0).all()), f"{self.name}: thresholds must be positive"
-        )
+        _check(bool((self.half_threshold > 0).all()), f"{self.name}: thresholds must be positive")
         _check(self.levels >= 1, f"{self.name}: expected levels >= 1, got {self.levels}")
 
     @property
@@ -219,7 +219,7 @@ class Accumulator:
 
 @dataclass(frozen=True, eq=False)
 class Readout:
-    """Logits: integers (V,), `scale` the real value of one unit (used by the sampler off the chip)."""
+    """Logits: integers (V,); `scale` is the real value of one unit, used off the chip."""
 
     name: str
     width: int
@@ -230,9 +230,7 @@ class Readout:
         return self.width
 
 
-Node = (
-    Embedding | Crossbar | DelayCrossbar | NeuronBank | AttentionUnit | Accumulator | Readout
-)
+Node = Embedding | Crossbar | DelayCrossbar | NeuronBank | AttentionUnit | Accumulator | Readout
 _INPUTS: dict[type, tuple[int, int | None]] = {  # fewest and most inputs of each kind of node
     Embedding: (0, 0),
     Crossbar: (1, 1),
@@ -281,13 +279,10 @@ class Network:
             _check(position[source.name] < position[target.name], f"{where}: runs backwards")
         if isinstance(target, Crossbar | DelayCrossbar | AttentionUnit):
             _check(isinstance(source, _SPIKES), f"{where}: {target.name} reads spikes only")
-        size = {Crossbar: 0}.get(type(target), 1)
-        wanted = target.weight.shape[size] if isinstance(
-            target, Crossbar | DelayCrossbar
-        ) else target.size
-        _check(
-            source.size == wanted, f"{where}: expected {wanted} channels, got {source.size}"
-        )
+        wanted = target.size
+        if isinstance(target, Crossbar):
+            wanted = int(target.weight.shape[0])
+        _check(source.size == wanted, f"{where}: expected {wanted} channels, got {source.size}")
 
     def __getitem__(self, name: str) -> Node:
         for node in self.nodes:
@@ -311,7 +306,7 @@ class Network:
         return tuple(node for node in self.nodes if isinstance(node, kind))
 
     def __repr__(self) -> str:
-        counts = {}
+        counts: dict[str, int] = {}
         for node in self.nodes:
             counts[type(node).__name__] = counts.get(type(node).__name__, 0) + 1
         inside = ", ".join(f"{name} {count}" for name, count in counts.items())

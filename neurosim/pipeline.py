@@ -164,7 +164,12 @@ def _prompt_tokens(loaded: LoadedModel, prompt: str) -> list[int]:
 def _sizes(loaded: LoadedModel) -> DenseTransformerSizes:
     config = loaded.model.config
     return DenseTransformerSizes(
-        config.vocab_size, config.width, config.layers, config.heads, config.width * config.ratio
+        config.vocab_size,
+        config.width,
+        config.layers,
+        config.heads,
+        config.width * config.ratio,
+        ngram_rows=config.ngram_rows,
     )
 
 

@@ -1,13 +1,14 @@
 """Dense helpers of the ANN twin and of training: softmax and cross-entropy.
 
-MLX's exp on a CPU is a scalar libm call (25 ns each); these are SIMD (about 1 ns) and have gradients.
-On a GPU use MLX's own.
+MLX's exp on a CPU is a scalar libm call (25 ns each); these are SIMD (about 1 ns) and have
+gradients. On a GPU use MLX's own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
@@ -21,6 +22,11 @@ def _output(shape: tuple[int, ...]) -> tuple[mx.array, Any]:
     array = mx.zeros(shape, mx.float32)
     mx.eval(array)
     return array, np.asarray(array)
+
+
+def _custom(function: object) -> Callable[..., Any]:
+    """An `mx.custom_function` as the callable that it is (its stub says object)."""
+    return cast(Callable[..., Any], function)
 
 
 def _contiguous(x: mx.array, shape: tuple[int, ...]) -> Any:
@@ -49,7 +55,8 @@ def causal_softmax(scores: mx.array) -> mx.array:
     """Softmax over keys 0..i of row i; later keys get 0. Scores float32 (..., L, L), same out."""
     if scores.ndim < 2 or scores.shape[-1] != scores.shape[-2]:
         raise ValueError(f"expected square scores (..., L, L), got {tuple(scores.shape)}")
-    return _softmax(scores)
+    weights: mx.array = _custom(_softmax)(scores)
+    return weights
 
 
 @mx.custom_function
@@ -68,13 +75,13 @@ def _cross_entropy_backward(primals: Any, cotangents: Any, outputs: Any) -> tupl
 
 
 def cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
-    """-log softmax(logits)[target], nats. Logits float32 (R, V), targets int32 (R,); losses (R,)."""
+    """-log softmax(logits)[target], nats: logits float32 (R, V), targets int32 (R,) -> (R,)."""
     if logits.ndim != 2 or targets.shape != (logits.shape[0],):
         raise ValueError(
             f"expected logits (R, V) and targets (R,), got {tuple(logits.shape)} and "
             f"{tuple(targets.shape)}"
         )
-    losses: mx.array = _cross_entropy(logits, targets.astype(mx.int32))[0]
+    losses: mx.array = _custom(_cross_entropy)(logits, targets.astype(mx.int32))[0]
     return losses
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from neurosim.kernels._jit import compiled_loosely
 
 Floats = npt.NDArray[np.float32]
-_FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 
-@njit(cache=True, nogil=True, inline="always", fastmath=_FAST)
-def _exp(x: np.float32) -> np.float32:
+@compiled_loosely
+def _exp(x: Any) -> Any:
     """exp(x) for x <= 0: 2^n by repeated scaling of a degree-6 polynomial; relative error 2e-7."""
     x = max(x, np.float32(-87.0))
     n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
@@ -26,7 +28,7 @@ def _exp(x: np.float32) -> np.float32:
     return p * np.int32(bits).view(np.float32)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled_loosely
 def causal_softmax(scores: Floats, out: Floats) -> None:
     """Row i of each (L, L) matrix: softmax over 0..i, zeros after."""
     groups, length, _ = scores.shape
@@ -48,7 +50,7 @@ def causal_softmax(scores: Floats, out: Floats) -> None:
                 result[j] = np.float32(0)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled_loosely
 def causal_softmax_backward(weights: Floats, gradient: Floats, out: Floats) -> None:
     """dscores = p (g - sum p g), over 0..i."""
     groups, length, _ = weights.shape
@@ -64,7 +66,7 @@ def causal_softmax_backward(weights: Floats, gradient: Floats, out: Floats) -> N
                 result[j] = np.float32(0)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled_loosely
 def cross_entropy(
     logits: Floats, targets: npt.NDArray[np.int32], losses: Floats, residual: Floats
 ) -> None:
@@ -88,7 +90,7 @@ def cross_entropy(
         result[target] -= np.float32(1)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled_loosely
 def distillation(
     logits: Floats,
     teacher: Floats,

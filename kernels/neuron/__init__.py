@@ -1,4 +1,4 @@
-"""Integer neurons: the fused training form (normalise, round, straight-through) and the folded form."""
+"""Integer neurons: fused for training (normalise, round, straight-through), and folded."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _training(levels: int, signed: bool) -> Any:
             gradient,
             rows,
             np.asarray(outputs[1]),
-            1 / np.sqrt(np.asarray(outputs[2]) + np.float32(reference.EPSILON)),
+            np.asarray(1 / np.sqrt(np.asarray(outputs[2]) + reference.EPSILON), np.float32),
             np.exp(np.asarray(log_gain)),
             np.asarray(shift),
             -levels - 0.5 if signed else -0.5,
@@ -69,8 +69,8 @@ def batch_norm_spikes(
 ) -> tuple[mx.array, mx.array, mx.array]:
     """Batch normalisation and the integer neuron in one, with a straight-through gradient.
 
-    n = round((x - mean) / sqrt(variance + 1e-5) exp(log_gain) + shift), half away from zero, clipped
-    to 0..levels (or -levels..levels). The gradient passes unchanged where n is not clipped.
+    n = round((x - mean) / sqrt(variance + 1e-5) exp(log_gain) + shift), half away from zero,
+    clipped to 0..levels (or -levels..levels). The gradient passes unchanged where n is not clipped.
     Works inside `mx.grad` and `nn.value_and_grad`; not inside `mx.compile` or `mx.vmap`.
 
     Args:
@@ -80,7 +80,8 @@ def batch_norm_spikes(
         signed: an ON and an OFF neuron per channel.
 
     Returns:
-        spikes (..., N) as float32, batch mean (N,), batch variance (N,) (no gradient for the last two).
+        spikes (..., N) as float32, batch mean (N,), batch variance (N,) (no gradient for the last
+        two).
     """
     if x.ndim < 2 or x.shape[-1] != log_gain.shape[0]:
         raise ValueError(

@@ -1,4 +1,5 @@
-"""Batch normalisation fused with the integer neuron, Numba: one pass for statistics, one for spikes.
+"""Batch normalisation fused with the integer neuron, Numba: one pass for statistics, one for
+spikes.
 
 Channels are the contiguous axis, so that every inner loop vectorises over them.
 """
@@ -7,14 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from neurosim.kernels._jit import compiled, compiled_loosely
 
 Floats = npt.NDArray[np.float32]
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz", "arcp"})
+@compiled_loosely
 def statistics(x: Floats, mean: Floats, variance: Floats) -> None:
-    """Mean and variance of each channel of x (R, N); shifted by the first row against cancellation."""
+    """Mean and variance of each channel of x (R, N), taken around the first row."""
     rows, channels = x.shape
     first = x[0]
     total = np.zeros(channels, np.float64)
@@ -39,7 +41,7 @@ def statistics(x: Floats, mean: Floats, variance: Floats) -> None:
         variance[c] = max(square[c] / rows - m * m, 0.0)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def spikes(
     x: Floats, scale: Floats, offset: Floats, levels: int, signed: bool, out: Floats
 ) -> None:
@@ -60,7 +62,7 @@ def spikes(
                 result[c] = min(max(np.floor(y + half), zero), top)
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz", "arcp"})
+@compiled_loosely
 def backward(
     gradient: Floats,
     x: Floats,
@@ -101,7 +103,7 @@ def backward(
             keep[c] = gain[c] * inverse_deviation[c] * (keep[c] - total[c] - normal * along[c])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def integer_spikes(
     charge: npt.NDArray[np.int64],
     half_threshold: npt.NDArray[np.int64],

@@ -12,8 +12,8 @@ EPSILON = 1e-5
 def round_to_levels(y: Floats, levels: int, signed: bool) -> Floats:
     """Half-way cases go away from zero; clipped to 0..levels, or -levels..levels when signed."""
     if signed:
-        return np.copysign(np.minimum(np.floor(np.abs(y) + 0.5), levels), y)
-    return np.clip(np.floor(y + 0.5), 0, levels)
+        return np.asarray(np.copysign(np.minimum(np.floor(np.abs(y) + 0.5), levels), y))
+    return np.asarray(np.clip(np.floor(y + 0.5), 0, levels))
 
 
 def batch_norm_spikes(
@@ -56,4 +56,4 @@ def integer_spikes(
         count = np.minimum((np.abs(total) + half) // (2 * half), levels) * np.sign(total)
     else:
         count = np.clip((total + half) // (2 * half), 0, levels)
-    return count.astype(np.int8)
+    return np.asarray(count, np.int8)

@@ -18,7 +18,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from neurosim.kernels import fast_blas
 from neurosim.kernels.dense import cross_entropy, distillation
-from neurosim.models.checkpoint import Model, build, load, replace_file, save, save_arrays
+from neurosim.models.checkpoint import (
+    Model,
+    build,
+    load,
+    load_arrays,
+    replace_file,
+    save,
+    save_arrays,
+)
 from neurosim.models.spike_transformer import SpikeTransformer
 from neurosim.models.text.tokenizer import Tokenizer
 from neurosim.models.training.schedule import TrainingConfig, batch_of_step, learning_rate
@@ -70,7 +78,7 @@ class Trainer:
             self._resume()
 
     def _new_optimizer(self) -> optim.MultiOptimizer:
-        """Muon (Jordan et al. 2024) on the matrices of the blocks if it has a rate, AdamW elsewhere."""
+        """Muon (Jordan et al. 2024) on the blocks' matrices if it has a rate, AdamW elsewhere."""
         config = self.config
         adam = optim.AdamW(
             learning_rate=config.learning_rate,
@@ -102,8 +110,8 @@ class Trainer:
         replace_file(path, json.dumps(now, indent=1).encode())
 
     def _resume(self) -> None:
-        stored = mx.load(str(self.folder / STATE))
-        self.step = int(stored.pop("step").item())
+        stored = load_arrays(self.folder / STATE)
+        self.step = int(np.asarray(stored.pop("step")))
         parts: dict[str, list[tuple[str, mx.array]]] = {"model": [], "optimizer": []}
         for key, array in stored.items():
             kind, name = key.split(".", 1)
@@ -122,7 +130,7 @@ class Trainer:
         save_arrays(self.folder / STATE, arrays)
 
     def loss(self, tokens: mx.array) -> tuple[mx.array, mx.array]:
-        """What is minimised and the plain cross-entropy, nats per token; tokens (B, context + 1)."""
+        """What is minimised, and the cross-entropy, nats per token; tokens (B, context + 1)."""
         config = self.config
         logits = self.model(tokens[:, :-1])
         logits, targets = logits.reshape(-1, logits.shape[-1]), tokens[:, 1:].reshape(-1)
@@ -159,13 +167,16 @@ class Trainer:
         self.optimizer.update(self.model, gradients)
         mx.eval(self.model.parameters(), self.optimizer.state, loss)
         self.step += 1
-        return float(loss.item())
+        return float(np.asarray(loss))
 
     def evaluate(self, windows: int = 64) -> float:
         """Mean validation cross-entropy over the first `windows` windows, nats per token."""
         size, stream = self.config.context, self.validation_tokens
         rows = np.stack(
-            [stream[i : i + size + 1] for i in range(0, min(windows * size, len(stream) - size), size)]
+            [
+                stream[i : i + size + 1]
+                for i in range(0, min(windows * size, len(stream) - size), size)
+            ]
         ).astype(np.int32)
         self.model.eval()
         losses = []
@@ -176,14 +187,14 @@ class Trainer:
                 cross_entropy(logits.reshape(-1, logits.shape[-1]), part[:, 1:].reshape(-1))
             )
         self.model.train()
-        return float(mx.concatenate(losses).mean().item())
+        return float(np.asarray(mx.concatenate(losses).mean()))
 
     def _log(self, record: dict[str, Any]) -> None:
         with (self.folder / METRICS).open("a") as file:
             file.write(json.dumps(record) + "\n")
 
     def run(self, report: Callable[[str], None] = print) -> Path:
-        """Train to the end, checkpointing; interrupt at will and call again. Returns the model folder."""
+        """Train to the end; interrupt at will and call again. Returns the model folder."""
         config = self.config
         self.model.train()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -227,7 +238,11 @@ class Trainer:
             for bank in self.model.banks():
                 bank.momentum = 1 / (index + 1)
             tokens = batch_of_step(
-                self.train_tokens, index, self.config.batch, self.config.context, self.config.seed + 1
+                self.train_tokens,
+                index,
+                self.config.batch,
+                self.config.context,
+                self.config.seed + 1,
             )
             self.model(mx.array(tokens[:, :-1]))
             mx.eval(self.model.parameters())

@@ -1,4 +1,4 @@
-"""What a training run is: its settings, the batch of each step and the learning rate of each step."""
+"""What a training run is: its settings, the batch and the learning rate of each step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: `neurosim SUBCOMMAND`; a subcommand's module is imported only when it is called."""
+"""The command line `neurosim COMMAND`; a command's module is imported only when called."""
 
 from __future__ import annotations
 

@@ -94,8 +94,9 @@ def _print(report: RunReport, console: Console) -> None:
     width, height = chip["mesh"]
     lines = [
         f"{model['name']} ({model['parameters'] / 1e6:.2f} M parameters, sha256 "
-        f"{model['sha256'][:12]}) on {chip['name']} ({chip['tiles']} tiles on a "
-        f"{width} x {height} mesh, {chip['windows_per_token']} windows a token), seed {data['seed']}",
+        f"{model['sha256'][:12]}) on {chip['name']}",
+        f"{chip['tiles']} tiles on a {width} x {height} mesh, {chip['windows_per_token']} windows "
+        f"a token, seed {data['seed']}",
         f"{data['spikes']['total']} spikes, {data['spikes']['rate']:.3f} per neuron and window; "
         f"{data['counts']['synaptic_operations']} synaptic operations, "
         f"{data['counts']['multiplies']} multiplications",

@@ -28,7 +28,7 @@ COUNTS: dict[str, str] = {
     "effective_operations": "spikes times fan-out over non-zero weights only",
     "row_pulses": "word-line pulses: sum |n| x the column tiles a row crosses",
     "weight_fetches": "distinct (token, row) pairs times fan-out: what a digital chip would fetch",
-    "conversions": "ADC (crossbar column, per row tile) or DAC (value to charge, per channel)",
+    "conversions": "ADC (crossbar column) or DAC (value to charge, per channel)",
     "neuron_spikes": "spikes emitted, sum |n|",
     "neuron_windows": "physical neurons times tokens, silent ones included",
     "packets": "spike packets put on the mesh",

@@ -17,6 +17,7 @@ from neurosim.chip.crossbar import ProgrammedCrossbar
 from neurosim.chip.description import ChipDescription
 from neurosim.chip.neuron_bank import build_banks
 from neurosim.chip.placement import Placement, place
+from neurosim.energy.counts import hash_operations
 from neurosim.events.recorder import Ledger, Run
 from neurosim.kernels.spike_attention import spike_attention_step
 from neurosim.kernels.spike_linear import spike_linear
@@ -141,7 +142,7 @@ class Simulator:
         table = np.zeros((len(node.table), node.size), np.int64)
         channels = node.table.shape[1]
         table[:, node.first_channel : node.first_channel + channels] = node.table
-        order = node.order
+        order, hashing = node.order, hash_operations(node.order)
         value_hops = sum(
             self._value_hops(node.name, target) for target in self.network.targets(node.name)
         )
@@ -152,7 +153,9 @@ class Simulator:
             if not 0 <= row < len(table):
                 raise ValueError(f"expected a token below {len(table)}, got {row}")
             self._value[node.name] = table[row]
-            self._ledger.count(node.name, embedding_reads=channels, value_hops=value_hops)
+            self._ledger.count(
+                node.name, embedding_reads=channels, value_hops=value_hops, **hashing
+            )
 
         return act
 
@@ -221,8 +224,8 @@ class Simulator:
         programmed, deliver = self.crossbars[node.name], self._deliver(node.name)
         nonzero = np.count_nonzero(node.weight, axis=1)
         outputs = node.size
-        row_tiles, column_tiles = self.placement.tiling[node.name]
-        conversions = outputs * row_tiles if self._converted(node.name) else 0
+        _, column_tiles = self.placement.tiling[node.name]
+        conversions = outputs if self._converted(node.name) else 0
         source, read = sources[0], self._reader(node.name)
 
         def act() -> None:
@@ -246,8 +249,7 @@ class Simulator:
     def _delay_crossbar(self, node: DelayCrossbar, sources: Sequence[str]) -> Action:
         programmed, deliver = self.crossbars[node.name], self._deliver(node.name)
         nonzero = node.weight != 0
-        row_tiles, _ = self.placement.tiling[node.name]
-        conversions = node.size * row_tiles if self._converted(node.name) else 0
+        conversions = node.size if self._converted(node.name) else 0
         source, taps, read = sources[0], node.weight.shape[0], self._reader(node.name)
 
         def act() -> None:
@@ -311,7 +313,10 @@ class Simulator:
             )
             self._value[node.name] = out.reshape(-1)
             keys, queries = np.abs(k).astype(np.int64), np.abs(q).astype(np.int64)
-            writes, reads = int(np.count_nonzero(keys)) * size, int(np.count_nonzero(queries)) * size
+            writes, reads = (
+                int(np.count_nonzero(keys)) * size,
+                int(np.count_nonzero(queries)) * size,
+            )
             additions = (int(keys.sum()) + int(queries.sum())) * size
             self._ledger.count(
                 node.name,
@@ -330,9 +335,7 @@ class Simulator:
         return act
 
 
-def simulate(
-    network: Network, chip: ChipDescription, tokens: Sequence[int], seed: int = 0
-) -> Run:
+def simulate(network: Network, chip: ChipDescription, tokens: Sequence[int], seed: int = 0) -> Run:
     """Run given tokens (all as prefill) through the network on the chip."""
     if len(tokens) == 0:
         raise ValueError("expected at least one token, got none")
