@@ -28,8 +28,8 @@ from neurosim.models.transformer import Transformer, TransformerConfig
 
 Model = SpikeTransformer | Transformer
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
-DEFAULT = CHECKPOINTS / "spike-transformer-2.6m"
-TWIN = CHECKPOINTS / "transformer-2.6m"
+DEFAULT = CHECKPOINTS / "spike-transformer"
+TWIN = CHECKPOINTS / "transformer"
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 
 

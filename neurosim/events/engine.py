@@ -204,11 +204,11 @@ class Simulator:
 
         return deliver
 
-    def _reader(self, name: str) -> Callable[[Values, int], Values]:
+    def _reader(self, name: str) -> Callable[[Values, int | npt.NDArray[np.int64]], Values]:
         """Column sums as they leave a crossbar: with read noise, digitised where `_converted`."""
         programmed, converted = self.crossbars[name], self._converted(name)
 
-        def read(sums: Values, pulses: int) -> Values:
+        def read(sums: Values, pulses: int | npt.NDArray[np.int64]) -> Values:
             return programmed.read(sums, pulses, len(self.tokens), converted)
 
         return read
@@ -268,7 +268,7 @@ class Simulator:
             )
             burnt = float((events * programmed.row_energy[:used]).sum())
             self._ledger.burn(node.name, {"synapse": burnt})
-            deliver(read(sums, used))
+            deliver(read(sums, events.sum(axis=0)))
 
         return act
 

@@ -1,0 +1,99 @@
+"""`neurosim eval`: held-out bits per byte, in software and, if asked, on a chip."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from neurosim.chip.description import load_chip
+from neurosim.kernels import fast_blas
+from neurosim.models.checkpoint import DEFAULT, TWIN, LoadedModel, load
+from neurosim.models.held_out import compare_held_out, held_out, test_stream
+from neurosim.pipeline import chip_bits_per_byte, spiking
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the subcommand."""
+    parser.add_argument("--model", default=str(DEFAULT), help="model folder (default: shipped)")
+    parser.add_argument("--twin", default=str(TWIN), help="the ANN twin's folder")
+    parser.add_argument("--chip", help="also on this chip: ideal, ag_v2c_w or a .toml")
+    parser.add_argument("--tokens", type=int, default=512, help="tokens on the chip (default 512)")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="chips to draw (default 0 1 2)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON only")
+
+
+def _on_chip(loaded: LoadedModel, options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """The same windows in software and on the chip, for every seed."""
+    chip, network = load_chip(options.chip), spiking(loaded).lower()
+    context = loaded.model.config.context
+    most = max(options.tokens // context, 1)
+    stream = test_stream(loaded.tokenizer)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    found: dict[str, float] = {}
+    with Progress(*columns, console=console, transient=True, disable=options.json) as progress:
+        for seed in options.seeds:
+            task = progress.add_task(f"{chip.name}, seed {seed}")
+
+            def show(stage: str, done: int, total: int, task: Any = task) -> None:
+                progress.update(task, completed=done, total=total)
+
+            found[str(seed)] = chip_bits_per_byte(network, chip, loaded, stream, seed, most, show)
+    return {
+        "name": chip.name,
+        "flags": list(chip.flags),
+        "tokens": min(most * context, len(stream) - 1),
+        "ideal_bits_per_byte": held_out(loaded, stream, most),
+        "chip_bits_per_byte": found,
+    }
+
+
+def _print(result: dict[str, Any], console: Console) -> None:
+    test = result["test"]
+    table = Table(
+        title=f"test split of {test['source']}: {test['tokens']} tokens, {test['bytes']} bytes",
+        title_justify="left",
+        box=None,
+    )
+    for name in ("", "parameters", "bits per byte"):
+        table.add_column(name, justify="left" if not name else "right")
+    for part in ("model", "ann_twin"):
+        row = result[part]
+        table.add_row(row["name"], f"{row['parameters']:,}", f"{row['bits_per_byte']:.4f}")
+    ngram = result["kneser_ney"]
+    name = f"Kneser-Ney {ngram['order']}-gram ({', '.join(ngram['trained_on'])})"
+    table.add_row(name, "", f"{ngram['bits_per_byte']:.4f}")
+    console.print(table)
+    console.print(f"{100 * result['over_twin']:+.2f} % over the twin", highlight=False)
+    if "chip" in result:
+        chip = result["chip"]
+        seeds = ", ".join(f"{v:.4f} (seed {s})" for s, v in chip["chip_bits_per_byte"].items())
+        console.print(
+            f"on {chip['name']}, {chip['tokens']} tokens: ideal "
+            f"{chip['ideal_bits_per_byte']:.4f}, chip {seeds}",
+            highlight=False,
+        )
+        for flag in chip["flags"]:
+            console.print(flag, highlight=False)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Measure and print."""
+    fast_blas.enable()
+    console, errors = Console(), Console(stderr=True)
+    loaded, twin = load(options.model), load(options.twin)
+    with errors.status("loading") as status:
+        result = compare_held_out(loaded, twin, status.update)
+    if options.chip:
+        result["chip"] = _on_chip(loaded, options, errors)
+    if options.json:
+        print(json.dumps(result, indent=1))
+    else:
+        _print(result, console)
+    return 0

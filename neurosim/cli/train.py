@@ -1,0 +1,59 @@
+"""`neurosim train CONFIG.toml`: train, or go on where a run in the folder stopped."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from neurosim.models.text.corpus import load_split
+from neurosim.models.text.fetch import fetch
+from neurosim.models.text.sources import source
+from neurosim.models.text.tokenizer import Tokenizer, document_text, token_stream
+from neurosim.models.training.loop import STATE, Trainer
+from neurosim.models.training.schedule import TrainingConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the subcommand."""
+    parser.add_argument("config", type=Path, help="settings, see models/training/configs/")
+    parser.add_argument("--out", type=Path, help="run folder (default runs/<config name>)")
+
+
+def _tokenizer(config: TrainingConfig) -> Tokenizer:
+    if config.tokenizer:
+        return Tokenizer.load(config.tokenizer)
+    documents = load_split("train")
+    return Tokenizer.train(
+        (document_text(document) for document in documents), config.model.get("vocab_size", 2048)
+    )
+
+
+def main(options: argparse.Namespace) -> int:
+    """Fetch the texts, build the streams, train."""
+    config = TrainingConfig.load(options.config)
+    folder: Path = options.out or Path("runs") / options.config.stem
+    for name in config.repeat:
+        source(name)  # names an unknown one before anything is fetched
+    console = Console(stderr=True)
+    with console.status("texts") as status:
+        fetch(progress=lambda name, stage: status.update(f"{name}: {stage}"))
+        status.update("tokenizer")
+        tokenizer = _tokenizer(config)
+        status.update("token streams")
+        documents = [
+            document
+            for document in load_split("train")
+            for _ in range(config.repeat.get(document.source, 1))
+        ]
+        train = token_stream(documents, tokenizer, config.seed)
+        validation = token_stream(load_split("validation", ["vital"]), tokenizer, config.seed)
+    resumed = (folder / STATE).is_file()
+    trainer = Trainer(config, folder, train, validation, tokenizer)
+    console.print(
+        f"{'resuming at step ' + str(trainer.step) if resumed else 'starting'}: "
+        f"{len(train):,} training tokens, results in {folder}"
+    )
+    trainer.run(console.print)
+    return 0
