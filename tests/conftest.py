@@ -1,0 +1,27 @@
+"""Fixtures shared by all tests: a tokenizer and a tiny spiking checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_models import spiking_model
+
+from neurosim.models import checkpoint
+from neurosim.models.text.corpus import sample_documents
+from neurosim.models.text.tokenizer import Tokenizer, document_text
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """A tokenizer of about 400 tokens, trained on the text that ships with the package."""
+    return Tokenizer.train([document_text(d) for d in sample_documents()], 400)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with an untrained spiking model; never write into it, copy it."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny-spikes"
+    model = spiking_model(3, vocab_size=tokenizer.vocab_size)
+    checkpoint.save(folder, model, tokenizer, {"seed": 3})
+    return folder
