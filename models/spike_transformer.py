@@ -16,7 +16,7 @@ and logits = [x]+- W_head. Everything between the embedding and the logits there
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import mlx.core as mx
@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from neurosim.kernels.neuron import batch_norm_spikes, fixed_norm_spikes
 from neurosim.kernels.neuron.reference import EPSILON
+from neurosim.models.config import from_mapping
 from neurosim.models.ngram_embedding import new_tables, ngram_sum
 from neurosim.models.quantise import step_size
 
@@ -78,11 +79,7 @@ class SpikeTransformerConfig:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SpikeTransformerConfig:
         """Build from a mapping; unknown keys are an error."""
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(data) - known)
-        if unknown:
-            raise ValueError(f"unknown model keys {unknown}; known: {sorted(known)}")
-        return cls(**data)
+        return from_mapping(cls, data, "model")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

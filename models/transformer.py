@@ -7,7 +7,7 @@ Pre-norm blocks with RMSNorm, rotary positions, softmax attention and a squared-
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import mlx.core as mx
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels.dense import causal_softmax
+from neurosim.models.config import from_mapping
 from neurosim.models.ngram_embedding import new_tables, ngram_sum
 from neurosim.models.quantise import step_size
 
@@ -45,11 +46,7 @@ class TransformerConfig:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TransformerConfig:
         """Build from a mapping; unknown keys are an error."""
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(data) - known)
-        if unknown:
-            raise ValueError(f"unknown model keys {unknown}; known: {sorted(known)}")
-        return cls(**data)
+        return from_mapping(cls, data, "model")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

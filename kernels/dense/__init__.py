@@ -13,15 +13,10 @@ from typing import Any, cast
 import mlx.core as mx
 import numpy as np
 
+from neurosim.kernels._arrays import contiguous, new_output
 from neurosim.kernels.dense import cpu
 
 __all__ = ["causal_softmax", "cross_entropy", "distillation"]
-
-
-def _output(shape: tuple[int, ...]) -> tuple[mx.array, Any]:
-    array = mx.zeros(shape, mx.float32)
-    mx.eval(array)
-    return array, np.asarray(array)
 
 
 def _custom(function: object) -> Callable[..., Any]:
@@ -29,24 +24,20 @@ def _custom(function: object) -> Callable[..., Any]:
     return cast(Callable[..., Any], function)
 
 
-def _contiguous(x: mx.array, shape: tuple[int, ...]) -> Any:
-    return np.ascontiguousarray(np.asarray(x)).reshape(shape)
-
-
 @mx.custom_function
 def _softmax(scores: mx.array) -> mx.array:
-    out, view = _output(scores.shape)
+    out, view = new_output(scores.shape)
     shape = (-1, *scores.shape[-2:])
-    cpu.causal_softmax(_contiguous(scores, shape), view.reshape(shape))
+    cpu.causal_softmax(contiguous(scores, shape), view.reshape(shape))
     return out
 
 
 @_softmax.vjp
 def _softmax_backward(primals: Any, cotangents: Any, outputs: Any) -> mx.array:
-    out, view = _output(outputs.shape)
+    out, view = new_output(outputs.shape)
     shape = (-1, *outputs.shape[-2:])
     cpu.causal_softmax_backward(
-        _contiguous(outputs, shape), _contiguous(cotangents, shape), view.reshape(shape)
+        contiguous(outputs, shape), contiguous(cotangents, shape), view.reshape(shape)
     )
     return out
 
@@ -61,10 +52,10 @@ def causal_softmax(scores: mx.array) -> mx.array:
 
 @mx.custom_function
 def _cross_entropy(logits: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
-    losses, losses_view = _output((logits.shape[0],))
-    residual, residual_view = _output(logits.shape)
+    losses, losses_view = new_output((logits.shape[0],))
+    residual, residual_view = new_output(logits.shape)
     cpu.cross_entropy(
-        _contiguous(logits, logits.shape), np.asarray(targets), losses_view, residual_view
+        contiguous(logits, logits.shape), np.asarray(targets), losses_view, residual_view
     )
     return losses, residual
 
@@ -89,12 +80,12 @@ def cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
 def _distillation(weight: float) -> Any:
     @mx.custom_function
     def forward(logits: mx.array, teacher: mx.array, targets: mx.array) -> tuple[mx.array, ...]:
-        losses, losses_view = _output((logits.shape[0],))
-        plain, plain_view = _output((logits.shape[0],))
-        residual, residual_view = _output(logits.shape)
+        losses, losses_view = new_output((logits.shape[0],))
+        plain, plain_view = new_output((logits.shape[0],))
+        residual, residual_view = new_output(logits.shape)
         cpu.distillation(
-            _contiguous(logits, logits.shape),
-            _contiguous(teacher, teacher.shape),
+            contiguous(logits, logits.shape),
+            contiguous(teacher, teacher.shape),
             np.asarray(targets),
             weight,
             losses_view,

@@ -9,20 +9,14 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
+from neurosim.kernels._arrays import contiguous, new_output
 from neurosim.kernels.neuron import cpu, reference
 
 __all__ = ["batch_norm_spikes", "fixed_norm_spikes", "integer_spikes"]
 
 
-def _output(shape: tuple[int, ...]) -> tuple[mx.array, npt.NDArray[np.float32]]:
-    """A fresh MLX array and a writable numpy view of its buffer."""
-    array = mx.zeros(shape, mx.float32)
-    mx.eval(array)
-    return array, np.asarray(array)
-
-
 def _rows(x: mx.array) -> npt.NDArray[np.float32]:
-    return np.ascontiguousarray(np.asarray(x)).reshape(-1, x.shape[-1])
+    return contiguous(x, (-1, x.shape[-1]))
 
 
 @lru_cache
@@ -30,9 +24,9 @@ def _training(levels: int, signed: bool) -> Any:
     @mx.custom_function
     def forward(x: mx.array, log_gain: mx.array, shift: mx.array) -> tuple[mx.array, ...]:
         rows = _rows(x)
-        out, out_view = _output(x.shape)
-        mean, mean_view = _output(log_gain.shape)
-        variance, variance_view = _output(log_gain.shape)
+        out, out_view = new_output(x.shape)
+        mean, mean_view = new_output(log_gain.shape)
+        variance, variance_view = new_output(log_gain.shape)
         cpu.statistics(rows, mean_view, variance_view)
         scale = np.exp(np.asarray(log_gain)) / np.sqrt(variance_view + reference.EPSILON)
         offset = np.asarray(shift) - mean_view * scale
@@ -43,9 +37,9 @@ def _training(levels: int, signed: bool) -> Any:
     def backward(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
         x, log_gain, shift = primals
         rows, gradient = _rows(x), _rows(cotangents[0])
-        dx, dx_view = _output(x.shape)
-        dlog_gain, dlog_gain_view = _output(log_gain.shape)
-        dshift, dshift_view = _output(shift.shape)
+        dx, dx_view = new_output(x.shape)
+        dlog_gain, dlog_gain_view = new_output(log_gain.shape)
+        dshift, dshift_view = new_output(shift.shape)
         cpu.backward(
             gradient,
             rows,
@@ -104,7 +98,7 @@ def fixed_norm_spikes(
         spikes (..., N), float32.
     """
     rows = _rows(x)
-    out, view = _output(x.shape)
+    out, view = new_output(x.shape)
     cpu.spikes(
         rows, np.asarray(scale), np.asarray(offset), levels, signed, view.reshape(rows.shape)
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from neurosim.models.config import from_mapping
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,9 @@ class TrainingConfig:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TrainingConfig:
         """Build from a mapping; unknown keys are an error."""
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(data) - known)
-        if unknown:
-            raise ValueError(f"unknown training keys {unknown}; known: {sorted(known)}")
         if "model" not in data:
             raise ValueError("expected a [model] table with model_type and sizes")
-        return cls(**data)
+        return from_mapping(cls, data, "training")
 
     @classmethod
     def load(cls, path: Path) -> TrainingConfig:
