@@ -134,7 +134,7 @@ class Trainer:
         config = self.config
         logits = self.model(tokens[:, :-1])
         logits, targets = logits.reshape(-1, logits.shape[-1]), tokens[:, 1:].reshape(-1)
-        if self.teacher is None:
+        if self.teacher is None or self.step < config.distil_from * config.steps:
             plain = total = cross_entropy(logits, targets).mean()
         else:
             taught = mx.stop_gradient(self.teacher(tokens[:, :-1])).reshape(logits.shape)

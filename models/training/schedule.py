@@ -22,8 +22,8 @@ class TrainingConfig:
     `repeat` says how often the documents of a source stand in the stream (once where not named);
     `tokenizer` is a tokenizer.json, or "" to train one of `model.vocab_size` on the train split;
     `penalty` weighs synaptic operations per token, in nats per million; with a `teacher` (a model
-    folder) `distil` is the weight of its distribution in the loss; from the fraction
-    `quantise_from` of the run on, the forward pass uses the rounded weights of inference.
+    folder) `distil` is the weight of its distribution in the loss, from the fraction `distil_from`
+    of the run on; from `quantise_from` on, the forward pass uses the rounded weights of inference.
     """
 
     model: Mapping[str, Any]
@@ -42,6 +42,7 @@ class TrainingConfig:
     penalty: float = 0.0
     teacher: str = ""
     distil: float = 0.5
+    distil_from: float = 0.0
     quantise_from: float = 0.8
     log_every: int = 20
     evaluate_every: int = 500
