@@ -19,6 +19,7 @@ class TrainingConfig:
     """Settings of one run; `model` goes to the architecture named by its `model_type`.
 
     `learning_rate` is AdamW's; `muon_rate` > 0 gives the block matrices to Muon at that rate;
+    `sources` are the texts (none named: all);
     `repeat` says how often the documents of a source stand in the stream (once where not named);
     `tokenizer` is a tokenizer.json, or "" to train one of `model.vocab_size` on the train split;
     `penalty` weighs synaptic operations per token, in nats per million; with a `teacher` (a model
@@ -27,6 +28,7 @@ class TrainingConfig:
     """
 
     model: Mapping[str, Any]
+    sources: tuple[str, ...] = ()
     repeat: Mapping[str, int] = field(default_factory=dict)
     tokenizer: str = ""
     steps: int = 4000
@@ -49,6 +51,7 @@ class TrainingConfig:
     checkpoint_every: int = 200
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", tuple(self.sources))
         if self.steps < 1 or self.batch < 1 or self.context < 2:
             raise ValueError(
                 f"expected steps >= 1, batch >= 1 and context >= 2, got {self.steps}, "

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _tokenizer(config: TrainingConfig) -> Tokenizer:
     if config.tokenizer:
         return Tokenizer.load(config.tokenizer)
-    documents = load_split("train")
+    documents = load_split("train", config.sources or None)
     return Tokenizer.train(
         (document_text(document) for document in documents), config.model.get("vocab_size", 2048)
     )
@@ -34,17 +34,18 @@ def main(options: argparse.Namespace) -> int:
     """Fetch the texts, build the streams, train."""
     config = TrainingConfig.load(options.config)
     folder: Path = options.out or Path("runs") / options.config.stem
-    for name in config.repeat:
+    for name in (*config.sources, *config.repeat):
         source(name)  # names an unknown one before anything is fetched
+    sources = config.sources or None
     console = Console(stderr=True)
     with console.status("texts") as status:
-        fetch(progress=lambda name, stage: status.update(f"{name}: {stage}"))
+        fetch(sources, progress=lambda name, stage: status.update(f"{name}: {stage}"))
         status.update("tokenizer")
         tokenizer = _tokenizer(config)
         status.update("token streams")
         documents = [
             document
-            for document in load_split("train")
+            for document in load_split("train", sources)
             for _ in range(config.repeat.get(document.source, 1))
         ]
         train = token_stream(documents, tokenizer, config.seed)
