@@ -8,6 +8,7 @@ for numpy also (I, O): which one BLAS likes better depends on the shape.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,13 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from neurosim.chip import load_chip
+from neurosim.events import Simulator
 from neurosim.kernels import spike_attention, spike_attention_step, spike_linear
+from neurosim.kernels.neuron import batch_norm_spikes
+from neurosim.models import load
+from neurosim.network import Crossbar
+from neurosim.pipeline import spiking
 
 DENSITIES = (0.05, 0.1, 0.2, 0.4, 0.6)
 LEVELS = 4
@@ -186,10 +193,54 @@ def blas() -> Iterator[Case]:
         )
 
 
+def neuron() -> Iterator[Case]:
+    """Training: normalisation and integer neuron, forward and backward, against MLX operations."""
+    rng = np.random.default_rng(3)
+    for rows, channels in ((2048, 192), (2048, 768)):
+        x = mx.array(rng.standard_normal((rows, channels)).astype(np.float32))
+        gain, shift = mx.full((channels,), math.log(2.0)), mx.zeros((channels,))
+        mx.eval(x, gain, shift)
+
+        def fused(x: mx.array, gain: mx.array, shift: mx.array) -> mx.array:
+            return (batch_norm_spikes(x, gain, shift, LEVELS, True)[0] * x).sum()
+
+        def plain(x: mx.array, gain: mx.array, shift: mx.array) -> mx.array:
+            normal = (x - x.mean(axis=0)) * mx.rsqrt(x.var(axis=0) + 1e-5)
+            y = mx.clip(normal * mx.exp(gain) + shift, -LEVELS, LEVELS)
+            return ((y + mx.stop_gradient(mx.round(y) - y)) * x).sum()
+
+        yield Case(
+            "batch_norm_spikes forward and backward",
+            {"R": rows, "N": channels},
+            None,
+            {
+                name: lambda f=function, a=(x, gain, shift): _evaluate(
+                    mx.grad(f, argnums=(0, 1, 2))(*a)[0]
+                )
+                for name, function in (("ours", fused), ("mlx float32", plain))
+            },
+        )
+
+
+def chip() -> Iterator[Case]:
+    """One token of the shipped model on each chip, every site recorded."""
+    network = spiking(load()).lower()
+    weights = sum(node.weight.size for node in network.of(Crossbar) if isinstance(node, Crossbar))
+    tokens = np.random.default_rng(4).integers(1, 2048, 256)
+    runs: dict[str, Run] = {}
+    for name in ("ideal", "ag_v2c_w"):
+        turn = itertools.cycle(tokens.tolist())
+        simulator = Simulator(network, load_chip(name), 0)
+        runs[name] = lambda step=simulator.step, turn=turn: step(next(turn))
+    yield Case("shipped model, one token", {"weights": weights}, None, runs)
+
+
 GROUPS: dict[str, Callable[[], Iterator[Case]]] = {
     "linear": linear,
     "attention": attention,
     "blas": blas,
+    "neuron": neuron,
+    "chip": chip,
 }
 EXACT = ("spike_linear", "sgemm")
 """Operations whose candidates give the same numbers; attention's integer decay rounds."""

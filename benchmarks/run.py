@@ -30,7 +30,9 @@ THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREAD
 def main() -> int:
     """Parse the arguments, fix the thread count, measure, write and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("groups", nargs="*", help="linear, attention, blas (default: all)")
+    parser.add_argument(
+        "groups", nargs="*", help="linear, attention, blas, neuron, chip (default: all)"
+    )
     parser.add_argument("--threads", type=int, default=1, help="BLAS threads (default 1)")
     parser.add_argument("--out", type=Path, help="file (default benchmarks/results/DATE.jsonl)")
     parser.add_argument("--base", help="a commit to compare with")
