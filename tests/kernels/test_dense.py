@@ -63,9 +63,9 @@ def test_causal_softmax_reads_strided_scores() -> None:
     scores, weight = _normal((4, 9, 9)), _normal((4, 9, 9), seed=1)
     flipped = mx.array(np.ascontiguousarray(scores.swapaxes(-1, -2))).swapaxes(-1, -2)
     np.testing.assert_allclose(np.asarray(causal_softmax(flipped)), _causal(scores), rtol=3e-6)
-    found = mx.grad(
-        lambda s: (causal_softmax(s).swapaxes(-1, -2) * mx.array(weight)).sum()
-    )(mx.array(scores))
+    found = mx.grad(lambda s: (causal_softmax(s).swapaxes(-1, -2) * mx.array(weight)).sum())(
+        mx.array(scores)
+    )
     p, g = _causal(scores), weight.swapaxes(-1, -2).astype(np.float64)
     expected = p * (g - (p * g).sum(axis=-1, keepdims=True))
     np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-4, atol=1e-6)
@@ -87,9 +87,9 @@ def test_cross_entropy(rows: int, vocabulary: int, size: float) -> None:
     found = cross_entropy(mx.array(logits), mx.array(targets))
     assert found.shape == (rows,)
     np.testing.assert_allclose(np.asarray(found), expected, rtol=3e-6, atol=1e-5)
-    gradient = mx.grad(
-        lambda x: (cross_entropy(x, mx.array(targets)) * mx.array(weight)).sum()
-    )(mx.array(logits))
+    gradient = mx.grad(lambda x: (cross_entropy(x, mx.array(targets)) * mx.array(weight)).sum())(
+        mx.array(logits)
+    )
     residual = _softmax(logits)
     residual[np.arange(rows), targets] -= 1
     np.testing.assert_allclose(

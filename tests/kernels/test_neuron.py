@@ -240,9 +240,7 @@ def test_folded_spikes_of_any_integers(data: st.DataObject, levels: int, signed:
             max_size=channels,
         )
     )
-    bias = data.draw(
-        st.lists(st.integers(-(2**31), 2**31), min_size=channels, max_size=channels)
-    )
+    bias = data.draw(st.lists(st.integers(-(2**31), 2**31), min_size=channels, max_size=channels))
     charge = np.zeros((rows, channels), np.int64)
     for where in np.ndindex(charge.shape):  # near a multiple of the threshold, or anywhere
         near = data.draw(st.integers(-130, 130)) * half[where[1]] - bias[where[1]]

@@ -30,8 +30,8 @@ def test_windows_predict_every_token_once(length: int) -> None:
 
 
 def test_at_most_so_many_windows() -> None:
-    parts = list(windows(np.arange(100), 4, 3))
-    assert [part.tolist() for part in parts] == [[0, 1, 2, 3, 4], [4, 5, 6, 7, 8], [8, 9, 10, 11, 12]]
+    parts = [part.tolist() for part in windows(np.arange(100), 4, 3)]
+    assert parts == [[0, 1, 2, 3, 4], [4, 5, 6, 7, 8], [8, 9, 10, 11, 12]]
     with pytest.raises(ValueError, match="at least 2 tokens, got 1"):
         list(windows(np.arange(1), 4))
 

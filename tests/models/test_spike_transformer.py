@@ -50,9 +50,7 @@ def test_parallel_attention_equals_the_recurrence() -> None:
     shifts, length = (0, 1, 3, 7), 40
     rng = np.random.default_rng(0)
     q, k, v = (rng.integers(-4, 5, (2, 4, length, 6)).astype(np.float32) for _ in range(3))
-    parallel = decayed_attention(
-        mx.array(q), mx.array(k), mx.array(v), decay_mask(shifts, length)
-    )
+    parallel = decayed_attention(mx.array(q), mx.array(k), mx.array(v), decay_mask(shifts, length))
     state = np.zeros((2, 4, 6, 6))
     keep = np.array([1 - 2.0**-n if n else 1.0 for n in shifts])[:, None, None]
     for t in range(length):
@@ -195,7 +193,7 @@ def _train(
 
 @pytest.mark.parametrize("signed_qk", [False, True])
 def test_every_parameter_gets_a_gradient(signed_qk: bool) -> None:
-    """From the real initialisation, after three steps; of tables exactly the rows that were read."""
+    """From the real initialisation, after three steps; of tables the rows that were read."""
     mx.random.seed(0)
     config = SpikeTransformerConfig(
         vocab_size=50, width=32, layers=2, heads=2, decay_shift=(1, 0), ngram_rows=(64, 32),
@@ -375,9 +373,7 @@ def test_every_folded_bank_fires_as_its_float_bank() -> None:
         y = rng.uniform(-6, 6, (500, len(scale)))  # in spikes
         charge = np.rint((y - offset) / scale / unit).astype(np.int64)
         node = folded.banks[site]
-        integers = integer_spikes(
-            charge, node.half_threshold, node.bias, node.levels, node.signed
-        )
+        integers = integer_spikes(charge, node.half_threshold, node.bias, node.levels, node.signed)
         floats = np.asarray(bank(mx.array((charge * unit).astype(np.float32))))
         assert np.abs(integers - floats).max() <= 1, site
         step = 1 / (2 * node.half_threshold)  # spikes of one integer unit
