@@ -201,7 +201,9 @@ BAD_NODES: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("build", "message"), BAD_NODES, ids=str)
+@pytest.mark.parametrize(
+    ("build", "message"), BAD_NODES, ids=[f"{i} {text}" for i, (_, text) in enumerate(BAD_NODES)]
+)
 def test_bad_nodes(build: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         build()
