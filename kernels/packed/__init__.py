@@ -1,0 +1,70 @@
+"""Spikes as bits: 64 neurons to a word."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+
+from neurosim.kernels._dispatch import choose
+from neurosim.kernels.packed import cpu, reference
+from neurosim.kernels.packed._spikes import Events, PackedSpikes, check_code
+
+__all__ = ["BACKENDS", "Events", "PackedSpikes", "pack", "unpack"]
+
+BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "reference": reference}
+
+
+def pack(
+    x: npt.ArrayLike,
+    levels: int = 1,
+    signed: bool = False,
+    code: str = "thermometer",
+    backend: str = "auto",
+) -> PackedSpikes:
+    """Pack spike counts into bits, exactly.
+
+    Binary spikes are `levels=1`, ternary ones `levels=1, signed=True`, integer neurons 0..D are
+    `levels=D`. A count n becomes D planes of a thermometer code (plane d is set where n > d: the
+    binary steps of spike-driven inference), or with `code="bits"` the bits of n (fewer planes, of
+    weights 1, 2, 4, ...). Signed counts take as many planes again for the negative side.
+
+    Args:
+        x: whole numbers of any type within 0..levels, or -levels..levels when signed, (..., D).
+        levels: the largest count, 1..127.
+        signed: whether counts may be negative.
+        code: "thermometer" or "bits".
+        backend: "auto", "cpu" (Numba, one thread) or "reference" (numpy).
+
+    Returns:
+        PackedSpikes; its `unpack()` gives x back, and its event lists, transpose, counts and
+        density are computed once, when first asked for.
+    """
+    check_code(levels, code)
+    values = np.asarray(x)
+    if values.ndim == 0 or values.dtype.kind not in "biuf":
+        raise ValueError(
+            f"expected spike counts of shape (..., D), got {values.dtype} {values.shape}"
+        )
+    if values.size:
+        low, high = values.min(), values.max()
+        if not (low >= (-levels if signed else 0) and high <= levels):  # also refuses nan
+            raise ValueError(
+                f"expected spike counts {-levels if signed else 0}..{levels}, got {low}..{high}; "
+                "give levels= and signed= that cover them"
+            )
+    counts = np.ascontiguousarray(values, np.int8).reshape(values.shape)
+    if values.dtype.kind == "f" and not np.array_equal(counts, values):
+        raise ValueError("expected whole spike counts, got fractions; round them first")
+    flat = counts.reshape(int(np.prod(values.shape[:-1], dtype=np.int64)), values.shape[-1])
+    words = choose("pack", backend, BACKENDS).pack(flat, levels, signed, code)
+    return PackedSpikes(words, values.shape, levels, signed, code)
+
+
+def unpack(spikes: PackedSpikes, backend: str = "auto") -> npt.NDArray[np.int8]:
+    """Counts (..., D) of packed spikes."""
+    module = choose("unpack", backend, BACKENDS)
+    arguments = (spikes.words, spikes.levels, spikes.signed, spikes.code, spikes.size)
+    counts: npt.NDArray[np.int8] = module.unpack(*arguments)
+    return counts.reshape(spikes.shape)

@@ -1,0 +1,165 @@
+"""The packed spike tensor, with the forms the kernels derive from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from neurosim.kernels.packed import cpu
+from neurosim.kernels.packed._words import Index, Words, plane_weights
+
+_CODES = ("thermometer", "bits")
+
+
+class Events(NamedTuple):
+    """Set bits of every plane and row; row r of plane p is list p R + r.
+
+    List i is `channels[pointer[i] : pointer[i + 1]]`, ascending.
+    """
+
+    pointer: npt.NDArray[np.int64]  # (P R + 1,)
+    channels: Index  # uint16 up to 65,536 channels, else int32
+
+
+def check_code(levels: int, code: str) -> None:
+    """Refuse what cannot be packed."""
+    if not 1 <= levels <= 127:
+        raise ValueError(f"expected 1 to 127 levels (int8 counts), got {levels}")
+    if code not in _CODES:
+        raise ValueError(f"expected code {' or '.join(_CODES)}, got {code!r}")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PackedSpikes:
+    """Spikes of shape (..., D), one bit per neuron and plane; made by `pack`.
+
+    A count is the sum of `plane_weights` over the planes in which its bit is set. Thermometer code:
+    plane d is set where the count exceeds d (weight 1 each). Bit code: plane b is bit b of the
+    count (weight 2^b). With `signed`, as many planes for negative counts follow (negative weights).
+    Binary is one plane, ternary is two.
+
+    Bit i of word w is channel 64 w + i; bits beyond D are zero, and kernels rely on it. The words
+    become read-only here, because what is derived from them is kept.
+
+    Attributes:
+        words: uint64, (P, R, ceil(D / 64)), C-contiguous; R is the product of the leading axes.
+        shape: (..., D).
+        levels: the largest count, 1..127.
+        signed: counts -levels..levels instead of 0..levels.
+        code: "thermometer" or "bits".
+    """
+
+    words: Words
+    shape: tuple[int, ...]
+    levels: int = 1
+    signed: bool = False
+    code: str = "thermometer"
+
+    def __post_init__(self) -> None:
+        check_code(self.levels, self.code)
+        if not self.shape:
+            raise ValueError("expected spikes of shape (..., D), got a scalar; add an axis")
+        expected = (len(self.plane_weights), self.rows, -(-self.shape[-1] // 64))
+        words = self.words
+        if words.dtype != np.uint64 or words.shape != expected or not words.flags.c_contiguous:
+            raise ValueError(
+                f"expected C-contiguous uint64 words of shape {expected} for spikes {self.shape}, "
+                f"got {words.dtype} {words.shape}"
+            )
+        used = self.shape[-1] % 64
+        if used and (words[..., -1] >> np.uint64(used)).any():
+            raise ValueError(f"expected zeros beyond channel {self.shape[-1]}, got set bits")
+        self._check_planes()
+        words.flags.writeable = False
+
+    def _check_planes(self) -> None:
+        """Refuse planes that no count gives."""
+        half = len(self.plane_weights) // (1 + self.signed)
+        sides = self.words.reshape(1 + self.signed, half, *self.words.shape[1:])
+        if self.signed and (np.bitwise_or.reduce(sides[0]) & np.bitwise_or.reduce(sides[1])).any():
+            raise ValueError("expected each neuron on the positive or the negative side, got both")
+        if self.code == "thermometer":
+            if (sides[:, 1:] & ~sides[:, :-1]).any():
+                raise ValueError("expected thermometer planes, each inside the one before it")
+        elif self.levels + 1 < 1 << half:
+            counts = np.abs(cpu.unpack(self.words, self.levels, self.signed, self.code, self.size))
+            if counts.max(initial=0) > self.levels:
+                raise ValueError(f"expected counts up to {self.levels}, got {counts.max()}")
+
+    def __repr__(self) -> str:
+        low = -self.levels if self.signed else 0
+        return f"PackedSpikes{self.shape} {low}..{self.levels}, {self.code}, {len(self)} planes"
+
+    def __len__(self) -> int:
+        return len(self.plane_weights)
+
+    @property
+    def size(self) -> int:
+        """D, the neurons of a row."""
+        return self.shape[-1]
+
+    @property
+    def rows(self) -> int:
+        """R, the product of the leading axes."""
+        return int(np.prod(self.shape[:-1], dtype=np.int64))
+
+    @property
+    def plane_weights(self) -> tuple[int, ...]:
+        """What a set bit of each plane adds to its count, (P,)."""
+        return plane_weights(self.levels, self.signed, self.code)
+
+    @property
+    def _flat(self) -> Words:
+        """Planes and rows as one axis."""
+        return self.words.reshape(len(self) * self.rows, self.words.shape[2])
+
+    def unpack(self, dtype: npt.DTypeLike = np.int8) -> npt.NDArray[np.number]:
+        """Counts (..., D)."""
+        counts = cpu.unpack(self.words, self.levels, self.signed, self.code, self.size)
+        return counts.reshape(self.shape).astype(dtype, copy=False)
+
+    @cached_property
+    def events(self) -> Events:
+        """Event lists of every plane and row."""
+        return Events(*cpu.events(self._flat, self.size))
+
+    @cached_property
+    def transposed(self) -> PackedSpikes:
+        """The same spikes as (D, R)."""
+        words = cpu.transpose(self.words, self.size)
+        shape = (self.size, self.rows)
+        return PackedSpikes(words, shape, self.levels, self.signed, self.code)
+
+    @cached_property
+    def row_counts(self) -> npt.NDArray[np.int64]:
+        """Spikes of every row, counts without their sign, (R,)."""
+        bits = cpu.count_bits(self._flat)
+        weights = np.abs(np.array(self.plane_weights, np.int64))
+        return np.asarray(weights @ bits.reshape(len(self), self.rows))
+
+    @property
+    def channel_counts(self) -> npt.NDArray[np.int64]:
+        """Spikes of every channel, counts without their sign, (D,)."""
+        return self.transposed.row_counts
+
+    @property
+    def count(self) -> int:
+        """All spikes, counts without their sign."""
+        return int(self.row_counts.sum())
+
+    @cached_property
+    def density(self) -> float:
+        """Share of neurons with a count other than 0; 0 where there are no neurons."""
+        active = np.bitwise_or.reduce(self.words)
+        neurons = self.rows * self.size
+        return int(cpu.count_bits(active).sum()) / neurons if neurons else 0.0
+
+    @property
+    def rate(self) -> float:
+        """Mean count without its sign: the firing rate of energy formulas; may exceed 1."""
+        neurons = self.rows * self.size
+        return self.count / neurons if neurons else 0.0
