@@ -50,12 +50,25 @@ def causal_softmax(scores: mx.array) -> mx.array:
     return weights
 
 
+def _classes(targets: mx.array, classes: int) -> Any:
+    """Targets as numpy int32; the kernels index with them unchecked."""
+    ids = np.asarray(targets)
+    if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < classes:
+        raise ValueError(
+            f"expected targets from 0 to {classes - 1}, got {int(ids.min())} to {int(ids.max())}"
+        )
+    return ids
+
+
 @mx.custom_function
 def _cross_entropy(logits: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
     losses, losses_view = new_output((logits.shape[0],))
     residual, residual_view = new_output(logits.shape)
     cpu.cross_entropy(
-        contiguous(logits, logits.shape), np.asarray(targets), losses_view, residual_view
+        contiguous(logits, logits.shape),
+        _classes(targets, logits.shape[1]),
+        losses_view,
+        residual_view,
     )
     return losses, residual
 
@@ -86,7 +99,7 @@ def _distillation(weight: float) -> Any:
         cpu.distillation(
             contiguous(logits, logits.shape),
             contiguous(teacher, teacher.shape),
-            np.asarray(targets),
+            _classes(targets, logits.shape[1]),
             weight,
             losses_view,
             plain_view,

@@ -69,6 +69,7 @@ class Trainer:
         mx.random.seed(config.seed)
         self.model = build({"vocab_size": tokenizer.vocab_size, **config.model})
         self.teacher = load(config.teacher).model if config.teacher else None
+        self._check_data()
         self.optimizer = self._new_optimizer()
         self.optimizer.init(self.model.trainable_parameters())
         self.step = 0
@@ -76,6 +77,20 @@ class Trainer:
         self._remember_config()
         if (folder / STATE).is_file():
             self._resume()
+        self._cut_metrics()
+
+    def _check_data(self) -> None:
+        context, size = self.config.context, self.tokenizer.vocab_size
+        if len(self.validation_tokens) <= context:
+            raise ValueError(
+                f"expected a validation text of more than {context} tokens (the context), got "
+                f"{len(self.validation_tokens)}"
+            )
+        if self.teacher is not None and self.teacher.config.vocab_size != size:
+            raise ValueError(
+                f"{self.config.teacher}: expected a teacher with a vocabulary of {size}, got "
+                f"{self.teacher.config.vocab_size}"
+            )
 
     def _new_optimizer(self) -> optim.MultiOptimizer:
         """Muon (Jordan et al. 2024) on the blocks' matrices if it has a rate, AdamW elsewhere."""
@@ -118,9 +133,17 @@ class Trainer:
             parts[kind].append((name, array))
         self.model.load_weights(parts["model"])
         self.optimizer.state = tree_unflatten(parts["optimizer"])
-        lines = (self.folder / METRICS).read_text().splitlines()
-        kept = [line for line in lines if json.loads(line)["step"] <= self.step]
-        replace_file(self.folder / METRICS, "".join(line + "\n" for line in kept).encode())
+
+    def _cut_metrics(self) -> None:
+        """Drop lines of steps that will be done again, and a last line that a crash cut off."""
+        path, kept = self.folder / METRICS, []
+        for line in path.read_text().splitlines() if path.is_file() else []:
+            try:
+                if json.loads(line)["step"] <= self.step:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                continue
+        replace_file(path, "".join(kept).encode())
 
     def checkpoint(self) -> None:
         """Write everything needed to go on from this step."""
@@ -150,9 +173,11 @@ class Trainer:
         kept = trainable(self.model) if quantised else {}
         if quantised:
             self.model.update(tree_unflatten(list(rounded_to_grid(self.model).items())))
-        (_, plain), gradients = nn.value_and_grad(self.model, self.loss)(tokens)
-        if quantised:
-            self.model.update(tree_unflatten(list(kept.items())))
+        try:
+            (_, plain), gradients = nn.value_and_grad(self.model, self.loss)(tokens)
+        finally:
+            if quantised:
+                self.model.update(tree_unflatten(list(kept.items())))
         return plain, gradients
 
     def train_step(self) -> float:
@@ -194,28 +219,30 @@ class Trainer:
             file.write(json.dumps(record) + "\n")
 
     def run(self, report: Callable[[str], None] = print) -> Path:
-        """Train to the end; interrupt at will and call again. Returns the model folder."""
+        """Train to the end; returns the model folder.
+
+        Interrupt at will and call again: it goes on from the last checkpoint, with the same result.
+        """
         config = self.config
         self.model.train()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        mean, started = None, time.process_time() - 0.0
+        mean, seconds = None, 0.0
         first = self.step
         with Progress(*columns, TimeRemainingColumn()) as progress:
             task = progress.add_task("training", total=config.steps, completed=self.step)
-            try:
-                while self.step < config.steps:
-                    loss = self.train_step()
-                    mean = loss if mean is None else 0.98 * mean + 0.02 * loss
-                    progress.update(task, completed=self.step, description=f"loss {mean:.3f}")
-                    if self.step % config.log_every == 0:
-                        cpu = (time.process_time() - started) / (self.step - first)
-                        self._log({"step": self.step, "loss": loss, "cpu_s_per_step": cpu})
-                    if self.step % config.evaluate_every == 0 or self.step == config.steps:
-                        self._log({"step": self.step, "validation_loss": self.evaluate()})
-                    if self.step % config.checkpoint_every == 0:
-                        self.checkpoint()
-            finally:
-                self.checkpoint()
+            while self.step < config.steps:
+                started = time.process_time()
+                loss = self.train_step()
+                seconds += time.process_time() - started
+                mean = loss if mean is None else 0.98 * mean + 0.02 * loss
+                progress.update(task, completed=self.step, description=f"loss {mean:.3f}")
+                if self.step % config.log_every == 0:
+                    rate = seconds / (self.step - first)
+                    self._log({"step": self.step, "loss": loss, "cpu_s_per_step": rate})
+                if self.step % config.evaluate_every == 0 or self.step == config.steps:
+                    self._log({"step": self.step, "validation_loss": self.evaluate()})
+                if self.step % config.checkpoint_every == 0 or self.step == config.steps:
+                    self.checkpoint()
         return self.finish(report)
 
     def finish(self, report: Callable[[str], None]) -> Path:

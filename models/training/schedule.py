@@ -57,6 +57,16 @@ class TrainingConfig:
                 f"expected steps >= 1, batch >= 1 and context >= 2, got {self.steps}, "
                 f"{self.batch}, {self.context}"
             )
+        for name in ("log_every", "evaluate_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"expected {name} >= 1, got {getattr(self, name)}")
+        if self.learning_rate <= 0 or self.seed < 0:
+            raise ValueError(
+                f"expected learning_rate > 0 and seed >= 0, got {self.learning_rate}, {self.seed}"
+            )
+        for name in ("distil", "distil_from", "quantise_from"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"expected {name} from 0 to 1, got {getattr(self, name)}")
         if "model_type" not in self.model:
             raise ValueError("expected model.model_type: spike_transformer or transformer")
 
