@@ -2,7 +2,7 @@
 
 Column sums: 64 channels of a word are 64 int16 counters; a masked add per token, moved to int32
 before they can overflow. Products: the rows of the state of the channels that fire are added, a
-count n adds its row n times.
+count n adds its row n times; heads of 64, 128, ... channels in registers, others by plain loops.
 """
 
 from __future__ import annotations
@@ -23,11 +23,17 @@ _TOKENS = 32767  # that an int16 counts
 _Counters, _Wide = _simd.Vector("int16", 64), _simd.Vector("int32", 64)
 _zero, _splat, _add = _simd.zero(_Counters), _simd.splat(_Counters), _simd.binary(_Counters, "add")
 _select, _widen = _simd_masks.select(_Counters), _simd.widen(_Counters, _Wide)
-_zero_wide, _add_wide, _store_wide = (
+_zero_wide, _add_wide, _load_wide, _store_wide = (
     _simd.zero(_Wide),
     _simd.binary(_Wide, "add"),
+    _simd.load(_Wide),
     _simd.store(_Wide),
 )
+
+_Bytes = _simd.Vector("int8", 64)
+_load_bytes, _splat_bytes = _simd.load(_Bytes), _simd.splat(_Bytes)
+_above, _widen_bytes = _simd_masks.compare(_Bytes, ">"), _simd.widen(_Bytes, _Wide)
+_lowest_bit = _simd.lowest_bit
 
 
 def column_sums(k: Words, v: Words | None, columns: int) -> Sums:
@@ -49,9 +55,12 @@ def products(q: Spikes, k: Spikes, v: Spikes, heads: int) -> Sums:
     """See reference.py."""
     groups, tokens, channels = q.shape
     values = v.shape[2]
-    out = np.zeros((groups, tokens, values), np.int32)
+    out = np.empty((groups, tokens, values), np.int32)
     state = np.empty((channels // heads, values // heads), np.int32)
-    _products(q, k, v, heads, state, out)
+    if state.shape[0] % 64 == 0 and state.shape[1] % 64 == 0:
+        _products_by_64(q, k, v, heads, state, out)
+    else:
+        _products(q, k, v, heads, state, out)
     return out
 
 
@@ -87,8 +96,50 @@ def _products(q: Spikes, k: Spikes, v: Spikes, heads: int, state: Sums, out: Sum
                             row[i] += value[i]
             for t in range(tokens):
                 total = out[g, t, h * values : (h + 1) * values]
+                total[:] = 0
                 for c in range(channels):
                     for _ in range(q[g, t, h * channels + c]):
                         row = state[c]
                         for i in range(values):
                             total[i] += row[i]
+
+
+@compiled
+def _products_by_64(q: Any, k: Any, v: Any, heads: int, state: Sums, out: Sums) -> None:
+    groups, tokens, _ = q.shape
+    channels, values = state.shape
+    none = np.uint64(0)
+    for g in range(groups):
+        for h in range(heads):
+            state[:] = 0
+            for t in range(tokens):
+                row = (g * tokens + t) * heads + h
+                for block in range(0, values, 64):
+                    value = _widen_bytes(_load_bytes(v, row * values + block))
+                    for first in range(0, channels, 64):
+                        counts = _load_bytes(k, row * channels + first)
+                        level = 0
+                        mask = _above(counts, _splat_bytes(level))
+                        while mask != none:  # channels with a count above the level
+                            while mask != none:
+                                at = (first + _lowest_bit(mask)) * values + block
+                                _store_wide(state, at, _add_wide(_load_wide(state, at), value))
+                                mask &= mask - np.uint64(1)
+                            level += 1
+                            mask = _above(counts, _splat_bytes(level))
+            for t in range(tokens):
+                row = (g * tokens + t) * heads + h
+                for block in range(0, values, 64):
+                    total = _zero_wide()
+                    for first in range(0, channels, 64):
+                        counts = _load_bytes(q, row * channels + first)
+                        level = 0
+                        mask = _above(counts, _splat_bytes(level))
+                        while mask != none:
+                            while mask != none:
+                                at = (first + _lowest_bit(mask)) * values + block
+                                total = _add_wide(total, _load_wide(state, at))
+                                mask &= mask - np.uint64(1)
+                            level += 1
+                            mask = _above(counts, _splat_bytes(level))
+                    _store_wide(out, row * values + block, total)

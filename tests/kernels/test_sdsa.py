@@ -149,10 +149,13 @@ def test_counters_do_not_overflow() -> None:
         assert module.column_sums(words, words, 64)[0, :2].tolist() == [70_001, 35_000]
 
 
-@pytest.mark.parametrize("levels", [1, 4])
+@pytest.mark.parametrize("levels", [1, 4, 127])
 def test_products_are_exact(levels: int) -> None:
     rng = np.random.default_rng(levels)
-    for tokens, size, values, heads in ((1, 1, 1, 1), (33, 123, 41 * 3, 41), (65, 64, 32, 2)):
+    for tokens, size, values, heads in (
+        (1, 1, 1, 1), (9, 123, 41 * 3, 41), (9, 64, 32, 2), (9, 128, 256, 2), (3, 128, 192, 1),
+        (65, 192, 192, 3),
+    ):  # fmt: skip
         q, k = (rng.integers(0, levels + 1, (2, tokens, size)).astype(np.int8) for _ in range(2))
         v = rng.integers(0, levels + 1, (2, tokens, values)).astype(np.int8)
         found = cpu.products(q, k, v, heads)
