@@ -1,6 +1,8 @@
 // The part of the Metal Shading Language that compute kernels use, as C++17 for g++.
 #pragma once
 #pragma GCC system_header  // the literal suffix h is reserved to the likes of this file
+#include <cfloat>
+#include <climits>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -346,6 +348,11 @@ template <class T> T& emulator_shared(int declaration, int line) {
       emulator_threadgroup(declaration, sizeof(T), metal::is_floating<element>, line));
 }
 
+#define M_PI_F 3.14159265358979323846f
+#define M_E_F 2.71828182845904523536f
+#define M_LOG2E_F 1.44269504088896340736f
+#define M_LN2_F 0.69314718055994530942f
+#define M_SQRT2_F 1.41421356237309504880f
 #define METAL_FUNC inline __attribute__((always_inline))
 #define MLX_MTL_CONST static constexpr const
 #define MLX_MTL_PRAGMA_UNROLL

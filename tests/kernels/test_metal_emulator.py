@@ -563,6 +563,45 @@ def test_vectors() -> None:
     assert (trace.read, trace.written) == (x.nbytes, out.nbytes)
 
 
+LANGUAGE = """
+    // threadgroup float not_this[3]; a comment's quote
+    threadgroup float tile[BK][BK + 1]; threadgroup half4 rows[4], one; threadgroup T flag;
+    const uint i = thread_position_in_grid.x, l = thread_position_in_threadgroup.x;
+    if (l == 0) { flag = T(0); one = half4(1.0h, 2, 3, 4); }
+    for (int r = l; r < BK * BK; r += threads_per_threadgroup.x) tile[r / BK][r % BK] = x[r];
+    if (l < 4) rows[l] = half4(half(l));
+    threadgroup_barrier(mem_flags::mem_device | mem_flags::mem_threadgroup);
+    device float* p = o + i;
+    *p = 0;
+    *p += tile[l % BK][l / BK % BK];
+    device float& r = o[i];
+    r += float(rows[l % 4].x) + float(one.w) + float(flag);
+    const device auto* q = x;
+    const constant int* small = table;
+    MLX_MTL_PRAGMA_UNROLL
+    for (short j = 0; j < 2; j++) r += q[j] + small[index[i % 4]];
+    float2 v = float2(1, 2) * 0.5;
+    v.x += M_PI_F * 0;
+    bool2 c = v > 0.75f;
+    r += v.x + v.y + (c.y && !c.x && x[0] < INFINITY && x[0] < FLT_MAX ? 1 : 0);
+    uint3 next = thread_position_in_grid;
+    next = next + 1;
+    r += max(next.y, next.z) * 1.0 + ceildiv(7, 2);
+"""
+
+
+@pytest.mark.parametrize("group", [32, 64, 1024])
+def test_language(group: int) -> None:
+    kernel = _kernel(
+        LANGUAGE, "x index", header="constant int table[4] = {1, 2, 3, 4};\n#define BK 8\n"
+    )
+    x, index = np.arange(64, dtype=np.float32), np.array([3, 2, 1, 0], np.int32)
+    out = _map(kernel, x, index, threads=1024, group=group, template=[("T", mx.bfloat16)])
+    i, local = np.arange(1024), np.arange(1024) % group
+    tile = x[local % 8 * 8 + local // 8 % 8]
+    np.testing.assert_array_equal(out, tile + local % 4 + 4 + 1 + 2 * (4 - i % 4) + 2.5 + 1 + 4)
+
+
 ATOMICS = """
     uint i = thread_position_in_grid.x;
     int v = x[i];
@@ -614,6 +653,13 @@ def test_cache_is_filled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(_compile, "_build", None)
     np.testing.assert_array_equal(_map(kernel, x), x)
     assert files == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "metal").iterdir()}
+
+
+def test_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NEUROSIM_CACHE", str(tmp_path / "file"))
+    with pytest.raises(MetalError, match="cannot write compiled kernels to .*set NEUROSIM_CACHE"):
+        _map(_kernel(COPY), np.ones(64, np.float32))
 
 
 def test_portable_fibers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
