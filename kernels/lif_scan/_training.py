@@ -9,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
+from neurosim.kernels._arrays import new_output
 from neurosim.kernels.lif_scan import cpu
 from neurosim.kernels.lif_scan._types import Neuron
 
@@ -41,12 +42,17 @@ def scan(neuron: Neuron, learn: bool) -> Any:
 
     @mx.custom_function
     def gradients(*arguments: mx.array) -> tuple[mx.array, ...]:
+        neurons = arguments[0].shape[2]
         arrays = [_values(argument) for argument in arguments]
-        spikes, last, membrane, x, state, decay, gain, threshold = arrays
-        parts = cpu.backward(
-            spikes, last, x, membrane, state, decay, gain, threshold, neuron, learn
-        )
-        return tuple(mx.array(part) for part in parts)
+        spikes, last, x, membrane, state, decay, gain = (cpu.padded(a) for a in arrays[:7])
+        dx, dx_view = new_output(x.shape)
+        dstate, dstate_view = new_output(state.shape)
+        ddecay, dgain, dthreshold = cpu.backward_into(
+            spikes, last, x, membrane, state, decay, gain, cpu.padded(arrays[7], 1),
+            neuron, learn, dx_view, dstate_view,
+        )  # fmt: skip
+        parameters = (mx.array(part[:neurons]) for part in (ddecay, dgain, dthreshold))
+        return dx[..., :neurons], dstate[..., :neurons], *parameters
 
     gradients.vjp(_NO_SECOND)
     gradients.jvp(_NO_SECOND)
@@ -57,16 +63,21 @@ def scan(neuron: Neuron, learn: bool) -> Any:
         x, state, decay, gain, threshold = (_values(argument) for argument in arguments)
         if not (threshold > 0).all():
             raise ValueError(f"expected positive thresholds, got {threshold.min()}")
-        spikes, last, membrane = cpu.scan(
-            x, decay, gain, threshold, neuron, state, pack=False, save=True, floats=True
-        )
-        return mx.array(spikes), mx.array(last), mx.array(np.asarray(membrane))
+        inputs = cpu.padded(x)
+        spikes, spikes_view = new_output(inputs.shape)
+        membrane, membrane_view = new_output(inputs.shape)
+        last, last_view = new_output(inputs.shape[1:])
+        last_view[:, : x.shape[2]] = state
+        scales = cpu.padded(decay), cpu.padded(gain), cpu.padded(threshold, 1)
+        cpu.scan_into(inputs, *scales, neuron, last_view, spikes_view, membrane_view)
+        found = spikes, last, membrane
+        return tuple(array[..., : x.shape[2]] for array in found)
 
     @forward.vjp
     def backward(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
         x, state, decay, gain, threshold = primals
         found = gradients(
-            cotangents[0], cotangents[1], outputs[2], x, state, decay, gain, threshold
+            cotangents[0], cotangents[1], x, outputs[2], state, decay, gain, threshold
         )
         return cast(tuple[mx.array, ...], found)
 

@@ -19,6 +19,7 @@ from neurosim.kernels.packed._words import new_words
 
 Floats = npt.NDArray[np.float32]
 _WORD, _LANES = 64, 32
+_NOTHING = np.empty((0, 0, 0), np.float32)
 
 _F = _simd.Vector("float32", _LANES)
 _zero, _load, _store, _splat = (
@@ -60,16 +61,14 @@ def scan(
     state: Floats,
     pack: bool,
     save: bool,
-    floats: bool = False,
 ) -> tuple[npt.NDArray[Any], Floats, Floats | None]:
-    """See reference.py; `floats` gives float32 spikes."""
+    """See reference.py."""
     steps, rows, columns = x.shape
     x, state = padded(x), padded(state) if columns % _WORD else np.array(state, order="C")
     width = x.shape[2]
     planes = (neuron.levels or 1) if pack else 0
     words = new_words((planes, steps * rows, width // _WORD))
-    counts = np.empty((0, 0, 0) if pack or floats else x.shape, np.int8)
-    numbers = np.empty(x.shape if floats else (0, 0, 0), np.float32)
+    counts = np.empty((0, 0, 0) if pack else x.shape, np.int8)
     membrane = np.empty(x.shape if save else (0, 0, 0), np.float32)
     _scan(
         x,
@@ -81,11 +80,27 @@ def scan(
         state,
         words.view(np.uint32),
         counts,
-        numbers,
+        _NOTHING,
         membrane,
     )
-    spikes: npt.NDArray[Any] = words if pack else (numbers if floats else counts)[..., :columns]
+    spikes: npt.NDArray[Any] = words if pack else counts[..., :columns]
     return spikes, state[..., :columns], membrane[..., :columns] if save else None
+
+
+def scan_into(
+    x: Floats,
+    decay: Floats,
+    gain: Floats,
+    threshold: Floats,
+    neuron: Neuron,
+    state: Floats,
+    spikes: Floats,
+    membrane: Floats,
+) -> None:
+    """Fill float32 spikes and membranes from padded arrays; state is updated in place."""
+    levels, hard = neuron.levels or 0, neuron.reset == "hard"
+    words, counts = np.empty((0, 0, 0), np.uint32), np.empty((0, 0, 0), np.int8)
+    _scan(x, decay, gain, threshold, levels, hard, state, words, counts, spikes, membrane)
 
 
 @compiled
@@ -158,9 +173,7 @@ def backward(
     columns = x.shape[2]
     dx = np.empty((*x.shape[:2], columns + -columns % _WORD), np.float32)
     dstate = np.empty((x.shape[1], dx.shape[2]), np.float32)
-    parameters = np.zeros((3, dx.shape[2]), np.float64)
-    a = neuron.sharpness
-    _backward(
+    parameters = backward_into(
         padded(gradient),
         padded(state_gradient),
         padded(x),
@@ -169,19 +182,53 @@ def backward(
         padded(decay),
         padded(gain),
         padded(threshold, 1),
+        neuron,
+        learn,
+        dx,
+        dstate,
+    )
+    ddecay, dgain, dthreshold = parameters[:, :columns]
+    return dx[..., :columns], dstate[..., :columns], ddecay, dgain, dthreshold
+
+
+def backward_into(
+    gradient: Floats,
+    state_gradient: Floats,
+    x: Floats,
+    membrane: Floats,
+    state: Floats,
+    decay: Floats,
+    gain: Floats,
+    threshold: Floats,
+    neuron: Neuron,
+    learn: bool,
+    dx: Floats,
+    dstate: Floats,
+) -> Floats:
+    """Fill dx and dstate from padded arrays; the gradients of decay, gain and threshold (3, N)."""
+    parameters = np.zeros((3, dx.shape[2]), np.float64)
+    a, surrogate = neuron.sharpness, SURROGATES.index(neuron.surrogate)
+    _backward(
+        gradient,
+        state_gradient,
+        x,
+        membrane,
+        state,
+        decay,
+        gain,
+        threshold,
         neuron.levels or 0,
         neuron.reset == "hard",
         neuron.detach_reset,
-        SURROGATES.index(neuron.surrogate),
+        surrogate,
         np.float32(a),
-        np.float32((np.pi / 2 * a, a, 1 / (2 * a))[SURROGATES.index(neuron.surrogate)]),
+        np.float32((np.pi / 2 * a, a, 1 / (2 * a))[surrogate]),
         learn,
         dx,
         dstate,
         parameters,
     )
-    ddecay, dgain, dthreshold = parameters[:, :columns].astype(np.float32)
-    return dx[..., :columns], dstate[..., :columns], ddecay, dgain, dthreshold
+    return parameters.astype(np.float32)
 
 
 @inlined
