@@ -44,7 +44,7 @@ def ngram_rows(tokens: Integers, order: int, rows: int) -> npt.NDArray[np.int64]
     key = np.zeros(tokens.shape, np.uint64)
     for back in range(order - 1, -1, -1):
         padded = np.zeros(tokens.shape, np.uint64)
-        padded[..., back:] = tokens[..., : length - back]
+        padded[..., back:] = tokens[..., : max(length - back, 0)]
         key = (key + padded) & mask
         key = (key + (key << np.uint64(10))) & mask
         key ^= key >> np.uint64(6)
@@ -52,6 +52,27 @@ def ngram_rows(tokens: Integers, order: int, rows: int) -> npt.NDArray[np.int64]
     key ^= key >> np.uint64(11)
     key = (key + (key << np.uint64(15))) & mask
     return (key & np.uint64(rows - 1)).astype(np.int64)
+
+
+def _check_integers(name: str, what: str, values: Integers) -> None:
+    _check(
+        np.issubdtype(values.dtype, np.integer),
+        f"{name}: expected {what} of integers, got {values.dtype}; quantise it first",
+    )
+
+
+def _check_weight(name: str, shape: str, weight: Integers, bits: int) -> None:
+    """Two axes, integers, within `bits`."""
+    _check(
+        weight.ndim == 2 and np.issubdtype(weight.dtype, np.integer),
+        f"{name}: expected integer weights {shape}, got {weight.dtype} {weight.shape}; "
+        "quantise them first",
+    )
+    limit = 2 ** (bits - 1) - 1
+    _check(
+        weight.size == 0 or int(np.abs(weight.astype(np.int64)).max()) <= limit,
+        f"{name}: weights exceed {bits} bits (|w| <= {limit})",
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +93,7 @@ class Embedding:
         _check(
             self.table.ndim == 2, f"{self.name}: expected a table (V, N), got {self.table.shape}"
         )
+        _check_integers(self.name, "a table", self.table)
         rows = self.table.shape[0]
         _check(self.order >= 1, f"{self.name}: expected order >= 1, got {self.order}")
         _check(
@@ -98,16 +120,7 @@ class Crossbar:
     weight_bits: int = 8
 
     def __post_init__(self) -> None:
-        _check(
-            self.weight.ndim == 2 and np.issubdtype(self.weight.dtype, np.integer),
-            f"{self.name}: expected integer weights (I, O), got {self.weight.dtype} "
-            f"{self.weight.shape}; quantise them first",
-        )
-        limit = 2 ** (self.weight_bits - 1) - 1
-        _check(
-            self.weight.size == 0 or int(np.abs(self.weight.astype(np.int64)).max()) <= limit,
-            f"{self.name}: weights exceed {self.weight_bits} bits (|w| <= {limit})",
-        )
+        _check_weight(self.name, "(I, O)", self.weight, self.weight_bits)
 
     @property
     def size(self) -> int:
@@ -126,11 +139,7 @@ class DelayCrossbar:
     weight_bits: int = 8
 
     def __post_init__(self) -> None:
-        _check(
-            self.weight.ndim == 2 and np.issubdtype(self.weight.dtype, np.integer),
-            f"{self.name}: expected integer weights (taps, N), got {self.weight.dtype} "
-            f"{self.weight.shape}; quantise them first",
-        )
+        _check_weight(self.name, "(taps, N)", self.weight, self.weight_bits)
 
     @property
     def size(self) -> int:
@@ -157,6 +166,8 @@ class NeuronBank:
             f"{self.name}: expected thresholds and biases of one shape (N,), got "
             f"{self.half_threshold.shape} and {self.bias.shape}",
         )
+        _check_integers(self.name, "thresholds", self.half_threshold)
+        _check_integers(self.name, "biases", self.bias)
         _check(bool((self.half_threshold > 0).all()), f"{self.name}: thresholds must be positive")
         _check(self.levels >= 1, f"{self.name}: expected levels >= 1, got {self.levels}")
 
@@ -272,13 +283,23 @@ class Network:
             )
             for source in sources:
                 self._check_edge(self[source], node, position)
+            first = min((position[source] for source in sources), default=-1)
+            _check(
+                first < position[node.name],
+                f"{node.name}: stands before its first write, by {', '.join(sources)}",
+            )
 
     def _check_edge(self, source: Node, target: Node, position: dict[str, int]) -> None:
         where = f"edge {source.name} -> {target.name}"
-        if not isinstance(target, Accumulator):
+        late = isinstance(target, Accumulator) and isinstance(source, Crossbar | DelayCrossbar)
+        if not late:
             _check(position[source.name] < position[target.name], f"{where}: runs backwards")
         if isinstance(target, Crossbar | DelayCrossbar | AttentionUnit):
             _check(isinstance(source, _SPIKES), f"{where}: {target.name} reads spikes only")
+        else:
+            _check(
+                not isinstance(source, _SPIKES), f"{where}: {target.name} reads sums, not spikes"
+            )
         wanted = target.size
         if isinstance(target, Crossbar):
             wanted = int(target.weight.shape[0])

@@ -61,6 +61,14 @@ class Simulator:
             for index, node in enumerate(network)
             if isinstance(node, Crossbar | DelayCrossbar)
         }
+        self._vocabulary = min(
+            (
+                len(node.table)
+                for node in network
+                if isinstance(node, Embedding) and node.order == 1
+            ),
+            default=2**31,
+        )
         self._order = {node.name: index for index, node in enumerate(network)}
         self.tokens: list[int] = []
         self._ledgers = {"prefill": Ledger()}
@@ -102,6 +110,8 @@ class Simulator:
 
     def step(self, token: int) -> npt.NDArray[np.float64]:
         """Run one token; returns its logits (V,), in integer weight units (times Readout.scale)."""
+        if not 0 <= token < self._vocabulary:
+            raise ValueError(f"expected a token below {self._vocabulary}, got {token}")
         self.tokens.append(int(token))
         self._ledger.tokens += 1
         for act in self._plan:
@@ -150,8 +160,6 @@ class Simulator:
         def act() -> None:
             recent = np.array(self.tokens[max(self._text_start, len(self.tokens) - order) :])
             row = int(ngram_rows(recent, order, len(table))[-1])
-            if not 0 <= row < len(table):
-                raise ValueError(f"expected a token below {len(table)}, got {row}")
             self._value[node.name] = table[row]
             self._ledger.count(
                 node.name, embedding_reads=channels, value_hops=value_hops, **hashing
@@ -161,19 +169,33 @@ class Simulator:
 
     def _accumulator(self, node: Accumulator, sources: Sequence[str]) -> Action:
         before = [name for name in sources if self._order[name] < self._order[node.name]]
+        before.sort(key=self._order.__getitem__)
+        words = [self._words(name) for name in before]
+        travels = [
+            (name, self._value_hops(name, node.name))
+            for name in before
+            if not isinstance(self.network[name], Embedding)  # which counts its own
+        ]
 
         def act() -> None:
-            total = sum((self._value[name] for name in before), np.zeros(node.width, np.int64))
-            self._value[node.name] = total
-            extra = len(before) - 1
+            self._value[node.name] = sum(
+                (self._value[name] for name in before), np.zeros(node.width, np.int64)
+            )
             self._ledger.count(
                 node.name,
-                accumulator_writes=node.width * len(before),
-                accumulator_reads=node.width * extra,
-                additions=node.width * extra,
+                accumulator_writes=sum(words),
+                accumulator_reads=sum(words[1:]),  # the first write adds to nothing
+                additions=sum(words[1:]),
             )
+            for name, value_hops in travels:
+                self._ledger.count(name, value_hops=value_hops)
 
         return act
+
+    def _words(self, name: str) -> int:
+        """Words that a node writes: a table narrower than its sum fills only its own channels."""
+        node = self.network[name]
+        return int(node.table.shape[1]) if isinstance(node, Embedding) else node.size
 
     def _value_hops(self, source: str, target: str) -> int:
         """Links that the digital values of `source` use on their way to `target`, per window."""

@@ -33,7 +33,11 @@ class Ledger:
 
     def freeze(self) -> PhaseCounts:
         """The finished phase."""
-        return PhaseCounts(self.tokens, self.counts, self.joules)
+        return PhaseCounts(
+            self.tokens,
+            {node: dict(counts) for node, counts in self.counts.items()},
+            {node: dict(joules) for node, joules in self.joules.items()},
+        )
 
 
 @dataclass(frozen=True, eq=False)

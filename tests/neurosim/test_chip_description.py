@@ -37,13 +37,6 @@ def test_ideal_has_the_prices_of_ag_v2c_w_and_none_of_its_faults() -> None:
     assert real.crossbar.programming_error.value > 0.0
 
 
-def test_memory_law_goes_through_its_published_points() -> None:
-    memory = load_chip("ag_v2c_w").memory
-    assert memory.energy_per_bit(8192) * 64 == pytest.approx(10e-12, rel=0.01)
-    assert memory.energy_per_bit(2**20) * 64 == pytest.approx(100e-12, rel=0.01)
-    assert memory.energy_per_bit(64) == memory.energy_per_bit(8192)
-
-
 def test_packet_bits() -> None:
     chip = load_chip("ag_v2c_w")
     assert chip.routing.packets == "spike"
@@ -52,14 +45,10 @@ def test_packet_bits() -> None:
     assert chip.packet_bits(1, 1, signed=False) == 1
 
 
-def test_static_power() -> None:
-    chip = load_chip("ag_v2c_w")
-    assert chip.static_power(128) == pytest.approx(0.104)
-
-
 def write(folder: Path, text: str) -> Path:
+    """mine.toml with `text`, under a name where it has none."""
     path = folder / "mine.toml"
-    path.write_text(text)
+    path.write_text(text if "name =" in text else f'name = "mine"\n{text}')
     return path
 
 
@@ -90,6 +79,40 @@ def test_a_user_file_changes_only_what_it_gives(tmp_path: Path) -> None:
     again = tmp_path / "again.toml"
     again.write_text('base = "mine.toml"\nname = "again"')
     assert load_chip(again).device == chip.device
+
+
+@pytest.mark.parametrize("base", ["ideal", "ag_v2c_w", "middle.toml"])
+def test_a_chip_on_a_base_needs_its_own_name(tmp_path: Path, base: str) -> None:
+    (tmp_path / "middle.toml").write_text('base = "ideal"\nname = "middle"')
+    path = tmp_path / "mine.toml"
+    path.write_text(f'base = "{base}"')
+    with pytest.raises(ValueError, match='mine.toml: missing name; .*name = "mine"'):
+        load_chip(path)
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value", "unit"),
+    [
+        ("crossbar", "conductance_levels", 64, "1"),
+        ("crossbar", "programming_error", 1.0, "1"),
+        ("crossbar", "read_noise", 0.01, "1"),
+        ("crossbar", "stuck_low", 0.1, "1"),
+        ("crossbar", "stuck_high", 0.1, "1"),
+        ("conversion", "adc_bits", 8, "bit"),
+    ],
+)
+def test_any_fault_ends_exact_computation(
+    tmp_path: Path, table: str, key: str, value: float, unit: str
+) -> None:
+    assert load_chip("ideal").computes_exactly and not load_chip("ag_v2c_w").computes_exactly
+    chip = load_chip(write(tmp_path, f'base = "ideal"\n[{table}]\n{key} = {entry(value, unit)}'))
+    assert chip.exact and not chip.computes_exactly
+    assert load_chip(write(tmp_path, 'base = "ideal"')).computes_exactly
+
+
+def test_simulated_neurons_do_not_compute_exactly(tmp_path: Path) -> None:
+    chip = load_chip(write(tmp_path, 'base = "ideal"\n[device]\npreset = "ag_v2c_w"'))
+    assert not chip.exact and not chip.computes_exactly
 
 
 def test_a_user_device_file_beside_the_chip(tmp_path: Path) -> None:

@@ -247,9 +247,9 @@ def test_tables_take_tiles_by_their_bytes_and_send_only_their_channels() -> None
 
 
 @pytest.mark.parametrize("layers", [0, 1, 2, 5])
-def test_depth_is_the_longest_chain_of_banks(layers: int) -> None:
-    """A layer is in, mixed, q/k/v, o, m, wide; the last bank comes after all of them."""
-    assert place(transformer(layers=layers), CHIP).depth == 6 * layers + 1
+def test_depth_is_the_longest_chain_of_banks_and_the_head(layers: int) -> None:
+    """A layer is in, mixed, q/k/v, o, m, wide; the last bank and the head crossbar follow."""
+    assert place(transformer(layers=layers), CHIP).depth == 6 * layers + 2
 
 
 def test_depth_sees_only_what_an_accumulator_had_received() -> None:
@@ -261,8 +261,18 @@ def test_depth_sees_only_what_an_accumulator_had_received() -> None:
     for name in ("a", "b", "c"):
         b.crossbar(f"w{name}", name, 5, 5)
         b.edges.append((f"w{name}", "sum"))
-    assert place(b.network(), CHIP).depth == 1
+    assert place(b.network(), CHIP).depth == 2  # the crossbars act in the window after the banks
     b.bank("d", "sum", 5)
+    assert place(b.network(), CHIP).depth == 2  # d acts on what they wrote, in the same window
+    b.add(Readout("out", 5, 1.0), b.crossbar("head", "d", 5, 5))
+    assert place(b.network(), CHIP).depth == 3
+
+
+def test_a_bank_that_ends_the_chain_needs_no_more_windows() -> None:
+    b = Builder()
+    b.add(Embedding("table", np.ones((3, 5), dtype=np.int8)))
+    b.crossbar("w", b.bank("a", b.add(Accumulator("sum", 5), "table"), 5), 5, 5)
+    b.add(Readout("out", 5, 1.0), b.bank("b", "w", 5))
     assert place(b.network(), CHIP).depth == 2
 
 

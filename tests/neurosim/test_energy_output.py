@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from energy_cases import facts, phase, round_prices, tiny_network
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from neurosim.energy import DenseTransformerSizes, compare, energy_report
@@ -18,7 +19,7 @@ from neurosim.energy.table import terminal, to_html
 from neurosim.energy.units import joules, percent, times, with_unit
 
 
-def report_dict(baseline: bool = True) -> dict[str, Any]:
+def report_dict(baseline: bool = True, trained: int | None = None) -> dict[str, Any]:
     network, prices = tiny_network(), round_prices()
     phases = {"prefill": phase(network, 5), "decode": phase(network, 3)}
     flags = ("PLACEHOLDER: <class values>",)
@@ -26,7 +27,9 @@ def report_dict(baseline: bool = True) -> dict[str, Any]:
     result: dict[str, Any] = {"energy": report.to_dict()}
     if baseline:
         sizes = DenseTransformerSizes(50, 16, 2, 2, 64)
-        result["baseline"] = compare(network, report, prices, sizes, 6).to_dict()
+        result["baseline"] = compare(
+            network, report, prices, sizes, 6, trained_context=trained
+        ).to_dict()
     loaded: dict[str, Any] = json.loads(json.dumps(result))
     return loaded
 
@@ -43,7 +46,7 @@ def test_terminal_is_one_screen_with_the_boundary_first() -> None:
     lines = text.splitlines()
     assert lines[0].startswith("counted: one chip")
     assert text.index("not counted") < text.index("decode ") < text.index("mechanism")
-    assert len(lines) <= 48
+    assert len(lines) <= 60
     assert max(len(line.rstrip()) for line in lines) <= 100
     flat = " ".join(text.split())
     for words in (
@@ -54,10 +57,37 @@ def test_terminal_is_one_screen_with_the_boundary_first() -> None:
         "weakest evidence: assumed",
         "legacy line, not comparable",
         "8192",
+        f"{percent(report['baseline']['static_share']['ann_twin'])} of the twin",
+        f"{with_unit(report['baseline']['ann_twin_seconds_per_token'], 's')} each =",
+        "with a decade each way for integrated energy",
+        "(spike rates as in this run)",
+        "bipolar word lines",
+        "delay lines of the short convolutions",
     ):
         assert words in flat, words
     for name, value in report["energy"]["by_mechanism_J"].items():
         assert (f"{name} " in text) == (value > 0 or name == "control"), name
+
+
+def test_context_curve_names_the_context_of_training() -> None:
+    title = "(spike rates as in this run; the model was trained to 77)"
+    assert title in printed(report_dict(trained=77))
+
+
+def footer(figure: Figure) -> str:
+    return " ".join(figure.texts[-1].get_text().split())
+
+
+def test_figures_say_which_chip_and_how_well_it_is_known() -> None:
+    energy = report_dict()["energy"]
+    flag = "PLACEHOLDER: <class values>"
+    assert footer(energy_by_mechanism(energy)) == f"weakest evidence: assumed; {flag}"
+    text = footer(energy_by_mechanism(energy, f"chip my_chip; {flag}"))
+    assert text == f"chip my_chip; {flag}; weakest evidence: assumed"
+    note = f"chip my_chip; {'long ' * 60}; {flag}"
+    spikes = {"a.read": np.ones((2, 5), np.int8)}
+    assert footer(spike_raster(spikes, 0, note=note)) == " ".join(note.split())
+    assert footer(spike_raster(spikes, 0)) == ""
 
 
 def test_terminal_without_a_baseline() -> None:
