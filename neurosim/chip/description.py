@@ -110,9 +110,18 @@ class ChipDescription:
         return found
 
     @property
-    def window_s(self) -> float:
-        """Length of a window, s."""
-        return self.window.duration.value
+    def computes_exactly(self) -> bool:
+        """Exact neurons behind undisturbed crossbars and converters: the software's integers."""
+        cells = self.crossbar
+        faults = (
+            cells.conductance_levels,
+            cells.programming_error,
+            cells.read_noise,
+            cells.stuck_low,
+            cells.stuck_high,
+            self.conversion.adc_bits,
+        )
+        return self.exact and all(fault.value == 0.0 for fault in faults)
 
     @property
     def evidence(self) -> Evidence:
@@ -142,10 +151,6 @@ class ChipDescription:
         count = levels.bit_length() if self.routing.packets == "count" else 0
         return address + count + int(signed)
 
-    def static_power(self, tiles: int) -> float:
-        """Power of `tiles` tiles and the periphery, W."""
-        return tiles * self.static.tile_power.value + self.static.chip_power.value
-
     def __repr__(self) -> str:
         return (
             f"ChipDescription({self.name}: {'exact' if self.exact else self.device.name} neurons, "
@@ -164,6 +169,7 @@ def _merged(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(path: Path, depth: int = 0) -> dict[str, Any]:
+    """The file over its base; a name is not inherited."""
     data = read_toml(path)
     base = data.pop("base", None)
     if base is None:
@@ -173,9 +179,11 @@ def _read(path: Path, depth: int = 0) -> dict[str, Any]:
             f"{path}: expected base = a chip name or a .toml path, at most "
             f"{_DEEPEST_BASE} deep and without a circle, got {base!r}"
         )
-    if base.endswith(".toml"):
-        return _merged(_read(path.parent / base, depth + 1), data)
-    return _merged(_read(find_preset(PRESET_FOLDER, base, "chip"), depth + 1), data)
+    local = base.endswith(".toml")
+    below = path.parent / base if local else find_preset(PRESET_FOLDER, base, "chip")
+    inherited = _read(below, depth + 1)
+    inherited.pop("name", None)
+    return _merged(inherited, data)
 
 
 def _device(path: Path, table: object) -> tuple[bool, DevicePreset]:
@@ -212,7 +220,7 @@ def _device(path: Path, table: object) -> tuple[bool, DevicePreset]:
 def load_chip(name_or_path: str | Path) -> ChipDescription:
     """A shipped chip by name (`ideal`, `ag_v2c_w`) or a user's TOML file.
 
-    A file may name a `base` (a chip or a file) and give only what differs.
+    A file may name a `base` (a chip or a file) and give only its own `name` and what differs.
     """
     path = find_preset(PRESET_FOLDER, name_or_path, "chip")
     data = _read(path)
@@ -223,6 +231,8 @@ def load_chip(name_or_path: str | Path) -> ChipDescription:
         raise ValueError(
             f"{path}: unknown keys {', '.join(unknown)}; known: base, {', '.join(known)}"
         )
+    if missing == ["name"]:
+        raise ValueError(f'{path}: missing name; give the chip its own, e.g. name = "{path.stem}"')
     if missing:
         raise ValueError(f"{path}: missing {', '.join(missing)}; or name a base that has them")
     for key in ("name", "summary"):

@@ -4,7 +4,8 @@
   The row tiles of a block are neighbours with joined column wires: partial sums meet as charge,
   without packets, and one converter serves the joined column.
 - A delay crossbar holds a channel's K taps as K pairs in that channel's column, each read alone by
-  its own delayed pulse: ceil(K / rows) x ceil(N / columns) tiles.
+  its own delayed pulse: ceil(K / rows) x ceil(N / columns) tiles. That is a special, diagonal
+  array: an ordinary one, whose rows are common to all columns, would need K N rows.
 - A bank that reads a crossbar or an attention unit sits on the tiles that hold its sums (the last
   row tile of a block): no transport. One that reads an accumulator has tiles of its own, `columns`
   channels each, and the accumulator's words travel there.
@@ -55,7 +56,8 @@ class Placement:
     height: int
     used_tiles: int
     depth: int
-    """Sequential windows per token: the longest chain of banks."""
+    """Sequential windows per token: the longest chain of banks, and one more for the crossbar or
+    attention unit that ends it."""
     tiles: Mapping[str, int]
     """Node -> tiles that it alone takes; 0 if it sits on its source's."""
     first_tile: Mapping[str, int]
@@ -272,15 +274,25 @@ def _value_hops(
 
 
 def _depth(network: Network) -> int:
-    """Longest chain of banks through one token, in execution order."""
+    """Windows of one token: the longest chain of banks in execution order, and what follows it.
+
+    A crossbar or attention unit acts on the window before. In front of a bank it shares the bank's
+    window; in front of a read-out or accumulator its own window counts.
+    """
+    windows = 0
     level: dict[str, int] = {node.name: 0 for node in network}
     done: set[str] = set()
     for node in network:
         reached = [level[name] for name in network.sources(node.name) if name in done]
         own = max(reached, default=0) + isinstance(node, NeuronBank)
         level[node.name] = max(level[node.name], own)
+        ends = any(
+            isinstance(network[name], Readout | Accumulator) for name in network.targets(node.name)
+        )
+        acts = isinstance(node, Crossbar | DelayCrossbar | AttentionUnit)
+        windows = max(windows, level[node.name] + (acts and ends))
         done.add(node.name)
         for target in network.targets(node.name):  # an accumulator that already stands
             if target in done:
                 level[target] = max(level[target], level[node.name])
-    return max(level.values(), default=0)
+    return windows

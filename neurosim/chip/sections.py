@@ -179,18 +179,12 @@ class Memory(Section):
     state_bank: Quantity = number("B", 1.0, 1e12)
     embedding_bank: Quantity = number("B", 1.0, 1e12)
 
-    def energy_per_bit(self, capacity: float) -> float:
-        """Read or write energy of one bit in a bank of `capacity` bytes, J."""
-        size = max(capacity / self.sram_reference.value, 1.0)
-        return float(self.sram_energy.value * size**self.sram_exponent.value)
-
 
 @dataclass(frozen=True)
 class Digital(Section):
     """Energy of one 32-bit integer operation."""
 
     add: Quantity = number("J", 0.0, 1.0)
-    compare: Quantity = number("J", 0.0, 1.0)
     shift: Quantity = number("J", 0.0, 1.0)
 
 
@@ -202,7 +196,6 @@ class Routing(Section):
     hop_energy: Quantity = number("J/bit", 0.0, 1.0)
     value_hop_energy: Quantity = number("J/bit", 0.0, 1.0)
     inject_energy: Quantity = number("J", 0.0, 1.0)
-    hop_latency: Quantity = number("s", 0.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -268,14 +268,6 @@ def test_depth_sees_only_what_an_accumulator_had_received() -> None:
     assert place(b.network(), CHIP).depth == 3
 
 
-def test_a_bank_that_ends_the_chain_needs_no_more_windows() -> None:
-    b = Builder()
-    b.add(Embedding("table", np.ones((3, 5), dtype=np.int8)))
-    b.crossbar("w", b.bank("a", b.add(Accumulator("sum", 5), "table"), 5), 5, 5)
-    b.add(Readout("out", 5, 1.0), b.bank("b", "w", 5))
-    assert place(b.network(), CHIP).depth == 2
-
-
 def test_a_mesh_that_is_too_small_is_refused() -> None:
     network = transformer()
     needed = place(network, chip(16, 16)).used_tiles
