@@ -1,6 +1,7 @@
 """The digital accelerator of the baselines: its prices, tiles, time, control and static terms.
 
-Weights stand in SRAM banks on tiles that leak as the spiking chip's tiles do. One matrix is at
+Weights stand on tiles that leak as the spiking chip's tiles do, each with a bank for just its own
+weights; tables stand in the banks that the spiking chip has for them. One matrix is at
 work at a time for a single stream: a tile reads a row of weights per `row_time`, all tiles of a
 matrix in parallel. Prefill pipelines the stages as the chip does: slowest (n + stages - 1) / n.
 """
@@ -13,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from neurosim.energy.prices import PriceList, load_prices
 from neurosim.energy.terms import Breakdown, Term, joules_of, priced
 
-_SHARED = ("tile_power", "tile_rows", "tile_columns")
+_SHARED = ("tile_power", "tile_rows", "tile_columns", "embedding_bank")
 
 
 def accelerator_prices(chip: PriceList | None = None, digital: str = "digital_45nm") -> PriceList:
-    """Prices of the accelerator; tile size and static power are those of `chip` if it is given."""
+    """Prices of the accelerator; tiles, table banks and static power are `chip`'s if given."""
     prices = load_prices("accelerator").joined(load_prices(digital).entries)
     if chip is None:
         return prices
@@ -30,9 +31,15 @@ def tiles_of(prices: PriceList, fan_in: float, fan_out: float) -> int:
     return math.ceil(fan_in / rows) * math.ceil(fan_out / columns)
 
 
-def memory_tiles(prices: PriceList, bits: float) -> int:
-    """Tiles that hold this much memory (tables, a cache), a weight bank's bytes on each."""
-    return math.ceil(bits / 8 / prices.price("weight_bank").value)
+def weight_bank(prices: PriceList, weight_bits: int) -> float:
+    """Bytes of the SRAM bank that holds a tile's weights: 64 KiB for 256 x 256 of 8 bits."""
+    rows, columns = (prices.price(name).value for name in ("tile_rows", "tile_columns"))
+    return rows * columns * weight_bits / 8
+
+
+def memory_tiles(bits: float, bank: float) -> int:
+    """Tiles that hold this much memory (tables, a cache, states), `bank` bytes on each."""
+    return math.ceil(bits / 8 / bank)
 
 
 def rows_of(prices: PriceList, fan_in: float) -> float:

@@ -15,6 +15,7 @@ from neurosim.energy.accelerator import (
     rows_of,
     tiles_of,
     token_rows,
+    weight_bank,
 )
 from neurosim.energy.counts import hash_operations
 from neurosim.energy.layers import Site, Words, dense_layer
@@ -24,7 +25,7 @@ from neurosim.energy.terms import Breakdown, Term
 
 @dataclass(frozen=True)
 class DenseTransformerSizes:
-    """The ANN twin in numbers. Key-value entries are 16 bits, weights and activations 8.
+    """The ANN twin in numbers; weights, activations and key-value entries are int8.
 
     `ngram_rows`: rows of hashed n-gram tables that together give one more embedding row.
     """
@@ -36,7 +37,7 @@ class DenseTransformerSizes:
     hidden: int
     weight_bits: int = 8
     activation_bits: int = 8
-    kv_bits: int = 16
+    kv_bits: int = 8
     ngram_rows: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -93,9 +94,10 @@ def dense_token_energy(
 
     `cache_level`: memory of the key-value cache; None: the SRAM banks that hold weights, whose
     tiles then leak too. Norms, softmax, rotary positions and the squared ReLU count at the
-    int8 prices, which favours the twin.
+    int8 prices, which favours the twin. Zeros are not skipped, which does not.
     """
-    weight_level = prices.price("weight_bank").value
+    weight_level = weight_bank(prices, sizes.weight_bits)
+    table_level = prices.price("embedding_bank").value
     words = Words(
         sizes.weight_bits,
         sizes.activation_bits,
@@ -106,14 +108,14 @@ def dense_token_energy(
     width, hidden = sizes.width, sizes.hidden
     table = Site("embedding", "embedding", prices, words)
     looked_up = width * (2 if sizes.ngram_rows else 1)
-    terms = [table.moved("embedding", "words", looked_up * sizes.weight_bits, weight_level)]
+    terms = [table.moved("embedding", "words", looked_up * sizes.weight_bits, table_level)]
     work = {"accumulate": looked_up - width + 0.0}
     for i in range(len(sizes.ngram_rows)):
         hashing = hash_operations(i + 2)
         work["accumulate"] += hashing["additions"]
         work["shift"] = work.get("shift", 0.0) + hashing["shifts"]
     terms += _elementwise(table, work)
-    tiles = {"embedding": memory_tiles(prices, sizes.table_words * sizes.weight_bits)}
+    tiles = {"embedding": memory_tiles(sizes.table_words * sizes.weight_bits, table_level)}
     stages: list[float] = []
     cached = 2 * context * width
     for i in range(sizes.layers):
@@ -133,7 +135,7 @@ def dense_token_energy(
         ]
         stages.append(cached / prices.price("tile_columns").value)
         if cache_level is None:
-            tiles[where] += memory_tiles(prices, cached * sizes.kv_bits)
+            tiles[where] += memory_tiles(cached * sizes.kv_bits, weight_level)
         scores = sizes.heads * context
         norm = _norm(width)
         work = {

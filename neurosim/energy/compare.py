@@ -19,11 +19,16 @@ from neurosim.network import AttentionUnit, Network
 CONTEXTS = (1, 128, 1024, 8192)
 SHARING = 64
 ASSUMPTIONS = (
-    "ANN twin: int8 weights and activations, 16-bit key-value cache, no zero-skipping, batch 1",
-    "weights and cache of the twin in 128 KiB SRAM banks; norms, softmax at int8 prices",
+    "ANN twin: int8 weights, activations and key-value cache, batch 1; its quality is measured "
+    "with int8 weights and float32 activations",
+    "the twin does not skip zeros, although most outputs of its squared ReLU are zero",
+    "weights and cache of the digital chips in SRAM banks the size of a tile's weights; norms, "
+    "softmax at int8 prices",
     "tiles of the twin leak as the chip's tiles do, for the time it needs: one matrix at a time",
     f"prefill on digital chips: at most {SHARING} tokens share a weight fetch",
     "routing of the digital chips is not counted (favours them)",
+    "an ANN on the same crossbars is not modelled: the ratio without static power is mostly "
+    "weights that are not fetched, not a gain of spiking alone",
 )
 LEGACY = "operations only, 45 nm FP32: 4.6 pJ a MAC, 0.9 pJ an AC; excludes memory and static power"
 
@@ -43,6 +48,8 @@ class Comparison:
     sizes: DenseTransformerSizes
     curve: Mapping[int, Mapping[str, float]]
     legacy: Mapping[str, float]
+    trained_context: int | None = None
+    """Tokens of context the spiking model was trained with, if known."""
 
     @property
     def ratio(self) -> float:
@@ -55,10 +62,16 @@ class Comparison:
         result: dict[str, Any] = {
             "phase": self.phase,
             "context": self.context,
+            "trained_context": self.trained_context,
             "ratio": self.ratio,
+            "ratio_is": "twin / spiking chip",
             "ratio_digital": theirs.total / self.digital[self.phase].total,
             "ratio_without_static": (theirs.total - theirs.of("static"))
             / (self.spiking.total - self.spiking.of("static")),
+            "static_share": {
+                "spiking_chip": self.spiking.of("static") / self.spiking.total,
+                "ann_twin": theirs.of("static") / theirs.total,
+            },
         }
         for phase in self.twin:
             result[f"ann_twin_{phase}_J_per_token"] = self.twin[phase].total
@@ -97,8 +110,13 @@ def compare(
     sizes: DenseTransformerSizes,
     context: int,
     digital: str = "digital_45nm",
+    trained_context: int | None = None,
 ) -> Comparison:
-    """Baselines for a run whose decode tokens attend to `context` tokens on average."""
+    """Baselines for a run whose decode tokens attend to `context` tokens on average.
+
+    `trained_context`: tokens the spiking model was trained with; shown beside the context curve,
+    whose spiking rows take this run's spike rates at every length.
+    """
     if context < 1:
         raise ValueError(f"expected a context of at least one token, got {context}")
     prices = accelerator_prices(chip, digital)
@@ -124,4 +142,6 @@ def compare(
     }
     seen = context if phase == "decode" else (report.counts[phase].tokens + 1) / 2
     legacy = legacy_joules(network, report.counts[phase], sizes, seen)
-    return Comparison(report.main, twin, spikes, phase, context, sizes, curve, legacy)
+    return Comparison(
+        report.main, twin, spikes, phase, context, sizes, curve, legacy, trained_context
+    )

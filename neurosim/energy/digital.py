@@ -13,6 +13,7 @@ from neurosim.energy.accelerator import (
     rows_of,
     tiles_of,
     token_rows,
+    weight_bank,
 )
 from neurosim.energy.counts import PhaseCounts
 from neurosim.energy.layers import Site, Words, event_crossbar, event_neurons, expected_fetches
@@ -47,7 +48,9 @@ def _digital_node(
     if isinstance(node, Crossbar | DelayCrossbar):
         source = network[network.sources(node.name)[0]]
         signed = int(isinstance(source, NeuronBank) and source.signed)
-        own = Site(site.layer, node.name, prices, replace(words, weight_bits=node.weight_bits))
+        level = weight_bank(prices, node.weight_bits)
+        stored = replace(words, weight_bits=node.weight_bits, weight_level=level)
+        own = Site(site.layer, node.name, prices, stored)
         operations = count("synaptic_operations")
         fan_out = node.size if isinstance(node, Crossbar) else 1
         events = operations / fan_out
@@ -77,7 +80,7 @@ def _digital_node(
     if isinstance(node, Embedding):
         bits = count("embedding_reads") * storage_bits(node.table)
         return [
-            site.moved("embedding", "words", bits, words.weight_level),
+            site.moved("embedding", "words", bits, prices.price("embedding_bank").value),
             site.term("embedding", "additions", count("additions"), prices.price("accumulate")),
             site.term("embedding", "shifts", count("shifts"), prices.price("shift")),
         ]
@@ -98,7 +101,8 @@ def digital_token_energy(
     source work at the same time, and take as long as if every row were read.
     """
     phase.check(network)
-    words = Words(weight_level=prices.price("weight_bank").value)
+    words = Words()
+    table_level = prices.price("embedding_bank").value
     terms: list[Term] = []
     tiles: dict[str, int] = {}
     stages: dict[str, float] = {}
@@ -106,11 +110,11 @@ def digital_token_energy(
         terms += _digital_node(node, network, prices, words, phase, sharing)
         layer, taken = network.layer[node.name], 0
         if isinstance(node, Embedding):
-            taken = memory_tiles(prices, node.table.size * storage_bits(node.table))
+            taken = memory_tiles(node.table.size * storage_bits(node.table), table_level)
         elif isinstance(node, Crossbar | DelayCrossbar):
             taken = tiles_of(prices, *node.weight.shape)
         elif isinstance(node, AttentionUnit):
-            taken = memory_tiles(prices, node.state_size * STATE_BITS)
+            taken = memory_tiles(node.state_size * STATE_BITS, weight_bank(prices, 8))
         tiles[layer] = tiles.get(layer, 0) + taken
         if isinstance(node, Crossbar):
             fan_in = node.weight.shape[0]

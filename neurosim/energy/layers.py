@@ -24,7 +24,7 @@ class Words:
     weight_bits: int = 8
     activation_bits: int = 8
     state_bits: int = 16
-    weight_level: float | str = 131072
+    weight_level: float | str = 65536
     activation_level: float | str = 8192
     state_level: float | str = 8192
 
@@ -95,16 +95,10 @@ def event_crossbar(
     fetches: float,
     events: float,
     payload_bits: int = 0,
-    state_every_event: bool = False,
-    addressing: Price | None = None,
 ) -> list[Term]:
-    """Events through weights: `operations` additions, `fetches` weights, `events` read.
-
-    `state_every_event` also reads and writes the target's state for each operation; `addressing`
-    is a price per operation (Lemaire et al. 2022). Both are off unless asked for.
-    """
+    """Events through weights: `operations` additions, `fetches` weights, `events` read."""
     words = site.words
-    terms = [
+    return [
         site.compute("additions", operations, "accumulate"),
         site.moved("weights", "weights", fetches * words.weight_bits, words.weight_level),
         site.moved(
@@ -114,12 +108,6 @@ def event_crossbar(
             words.activation_level,
         ),
     ]
-    if state_every_event:
-        bits = operations * 2 * words.state_bits
-        terms.append(site.moved("state", "state", bits, words.state_level))
-    if addressing is not None:
-        terms.append(site.term("addressing", "address computations", operations, addressing))
-    return terms
 
 
 def event_neurons(
@@ -128,19 +116,15 @@ def event_neurons(
     updates: float,
     events_out: float,
     payload_bits: int = 0,
-    hops: float = 0.0,
 ) -> list[Term]:
-    """`updates` neuron updates of a bank of `size`, and the events they send over `hops` hops."""
+    """`updates` neuron updates of a bank of `size`, and the events they send."""
     words = site.words
     bits = events_out * (address_bits(size) + payload_bits)
     state = updates * 2 * words.state_bits
     price = site.prices.price
-    terms = [
+    return [
         site.term("neuron", "additions", 2 * updates, price("accumulate")),
         site.term("neuron", "comparisons", updates, price("compare")),
         site.moved("state", "state", state, words.state_level),
         site.moved("events", "events out", bits, words.activation_level),
     ]
-    if hops:
-        terms.append(site.term("routing", "bit-hops", bits * hops, price("hop")))
-    return terms

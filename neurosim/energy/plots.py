@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ _GREYS = ("#262626", "#b4b4b4", "#6e6e6e", "#dedede")
 _HATCHES = ("", "///", "...", "xxx")
 _DOMINANT = 0.6  # a mechanism above this share gets a panel of its own
 _LIGHTEST = 0.68  # shade of a single spike where more can come; 0 is black
+_LINE = 0.13  # inches of a line of the footer
+_LETTERS = 18  # letters of the footer to an inch
+_ROW = 0.19  # inches of a row of the legend
+_ABREAST = 4  # entries in a row of the legend
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -27,11 +32,33 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def energy_by_mechanism(energy: Mapping[str, Any]) -> Figure:
+def _finish(figure: Figure, note: str, handles: Sequence[Any] = ()) -> None:
+    """The legend under the axes and `note` as a footer under the legend."""
+    width, height = figure.get_size_inches()
+    lines = textwrap.wrap(note, int(width * _LETTERS))
+    footer = (len(lines) + 0.6) * _LINE if lines else 0.0
+    strip = footer + (0.1 + _ROW * -(-len(handles) // _ABREAST) if handles else 0.0)
+    height += footer
+    figure.set_size_inches(width, height)
+    figure.set_layout_engine("constrained", rect=(0, strip / height, 1, 1 - strip / height))
+    figure.text(0.01, 0.4 * _LINE / height, "\n".join(lines), fontsize=7, va="bottom")
+    if handles:
+        figure.legend(
+            handles=handles,
+            loc="lower left",
+            bbox_to_anchor=(0, footer / height),
+            ncols=_ABREAST,
+            frameon=False,
+            fontsize=8,
+        )
+
+
+def energy_by_mechanism(energy: Mapping[str, Any], note: str = "") -> Figure:
     """Horizontal bars, J per token of each mechanism, stacked by layer.
 
     A mechanism that dwarfs the others stands above them in a panel of its own scale.
-    `energy`: `EnergyReport.to_dict()`, or the "energy" part of a saved report.
+    `energy`: `EnergyReport.to_dict()`, or the "energy" part of a saved report; its evidence and
+    flags stand in the footer, after `note` (the chip's name).
     """
     parts: Mapping[str, Mapping[str, float]] = energy["by_layer_and_mechanism_J"]
     totals: Mapping[str, float] = energy["by_mechanism_J"]
@@ -42,7 +69,9 @@ def energy_by_mechanism(energy: Mapping[str, Any]) -> Figure:
     alone = len(names) > 2 and totals[names[-1]] > _DOMINANT * total
     panels = [[names[-1]], names[:-1]] if alone else [names]
     layers = [layer for layer, row in parts.items() if any(row.get(name) for name in names)]
-    figure = _figure(8, 1.4 + 0.7 * len(panels) + 0.3 * len(names) + 0.2 * -(-len(layers) // 4))
+    figure = _figure(
+        8, 1.4 + 0.7 * len(panels) + 0.3 * len(names) + 0.2 * -(-len(layers) // _ABREAST)
+    )
     heights = [len(panel) + 0.5 for panel in panels]
     grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
     for axes, panel in zip(grid[:, 0], panels, strict=True):
@@ -50,8 +79,10 @@ def energy_by_mechanism(energy: Mapping[str, Any]) -> Figure:
     phase = energy["phase"]
     whole = joules(energy[f"{phase}_J_per_token"])
     figure.suptitle(f"{phase}: {whole} per token, modelled", fontsize=11, x=0.01, ha="left")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=4, frameon=False, fontsize=8)
+    flags = [flag for flag in energy["flags"] if flag not in note]
+    parts_of_note = [note, f"weakest evidence: {energy['evidence']}", *flags]
+    handles, _ = grid[0, 0].get_legend_handles_labels()
+    _finish(figure, "; ".join(part for part in parts_of_note if part), handles)
     return figure
 
 
@@ -100,6 +131,7 @@ def spike_raster(
     spikes: Mapping[str, npt.NDArray[np.int8]],
     token: int,
     layer: Mapping[str, str] | None = None,
+    note: str = "",
 ) -> Figure:
     """Spikes of one token: sites in execution order from top to bottom, channels along x.
 
@@ -109,6 +141,7 @@ def spike_raster(
         spikes: site -> counts (tokens, N), negative for OFF neurons.
         token: which row to draw; negative counts from the end.
         layer: site -> layer name to group by (`Network.layer`); else the name up to its last dot.
+        note: footer: the chip's name, evidence and flags.
     """
     if not spikes:
         raise ValueError("expected the spikes of at least one site, got none")
@@ -138,8 +171,7 @@ def spike_raster(
     channels = sum(values.size for values in rows.values())
     title = f"token {token}: {total} spikes of {channels} channels (in brackets: how many fired)"
     axes.set_title(title, loc="left", fontsize=10)
-    if most:
-        _raster_legend(figure, most)
+    _finish(figure, note, _raster_handles(most) if most else ())
     return figure
 
 
@@ -182,8 +214,8 @@ def _label_raster(
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _raster_legend(figure: Figure, most: int) -> None:
-    """ON and OFF strokes, and the shade of one and of the most spikes."""
+def _raster_handles(most: int) -> list[Line2D]:
+    """Legend: ON and OFF strokes, and the shade of one and of the most spikes."""
     handles = [
         Line2D([], [], linestyle="", marker=MarkerStyle(marker), color="black", label=name)
         for name, marker in (("ON (up)", TICKUP), ("OFF (down)", TICKDOWN))
@@ -192,7 +224,7 @@ def _raster_legend(figure: Figure, most: int) -> None:
         label = f"{count} spike{'s' if count > 1 else ''}"
         shade = str(_shade(count / most))
         handles.append(Line2D([], [], color=shade, linewidth=5, label=label))
-    figure.legend(handles=handles, loc="outside lower left", ncols=4, frameon=False, fontsize=8)
+    return handles
 
 
 def save(figure: Figure, path: Path | str) -> list[Path]:

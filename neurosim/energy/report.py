@@ -25,6 +25,17 @@ EXCLUDES = (
     "DRAM and its refresh (none is used)",
     "programming of the weights",
     "clock, window control and spike counters beyond the control band",
+    "delay lines of the short convolutions (taps - 1 older tokens of every channel)",
+    "sample-and-hold, mirror bias and per-channel gain between a column and its neurons",
+    "negative net charge of unsigned banks (dumped to ground); on exact neurons, charge that "
+    "does not reach a spike",
+    "ADC time and routing time (neither in the energy nor in the time per token)",
+    "prefill: residual sums of tokens in flight beyond one bank a tile",
+)
+ASSUMES = (
+    "bipolar word lines: a signed (ON and OFF) channel drives one row with pulses of both signs; "
+    "two rows a channel would take more tiles and static power",
+    "a convolution's taps are pairs of a diagonal array, each read alone",
 )
 UNCOUNTED_WORDS = "words moved over the mesh to and from accumulators"
 
@@ -68,6 +79,7 @@ class EnergyReport:
         return {
             "boundary": BOUNDARY,
             "excludes": list(self.excludes),
+            "assumes": list(ASSUMES),
             "flags": list(self.flags),
             "kind": "counts are counted; joules are modelled (count x price, or integrated)",
             "evidence": self.evidence,

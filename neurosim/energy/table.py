@@ -36,10 +36,17 @@ def _answer(report: Mapping[str, Any]) -> list[str]:
         twin = joules(baseline[f"ann_twin_{phase}_J_per_token"])
         digital = joules(baseline[f"spiking_on_digital_{phase}_J_per_token"])
         bare = times(baseline["ratio_without_static"])
+        static = baseline["static_share"]
+        seconds = with_unit(baseline["ann_twin_seconds_per_token"], "s")
         lines += [
-            f"ANN twin, same size, int8, digital: {twin}/token = {times(baseline['ratio'])} the "
-            f"spiking chip's ({phase}, context {baseline['context']}, batch 1; 5-95 % of the price "
-            f"bands: {times(band['p5'])} to {times(band['p95'])}; without static power {bare})",
+            f"ANN twin, same size, int8, digital: {twin}/token, {seconds} each = "
+            f"{times(baseline['ratio'])} the spiking chip's energy ({phase}, context "
+            f"{baseline['context']}, batch 1; 5-95 % of the price bands, with a decade each way "
+            f"for integrated energy: {times(band['p5'])} to {times(band['p95'])})",
+            f"without static power {bare}: static is {percent(static['spiking_chip'])} of the "
+            f"spiking chip, {percent(static['ann_twin'])} of the twin; what is left is "
+            "mostly weights not fetched, which an ANN on the same crossbars (not modelled) would "
+            "save too",
             f"the same spikes on the twin's digital chip: {digital}/token",
         ]
     return lines
@@ -96,18 +103,21 @@ def _layers(report: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {joules(value)}" for name, value in layers.items() if value > 0)
 
 
-def _contexts(report: Mapping[str, Any]) -> Table | None:
+def _contexts(report: Mapping[str, Any]) -> Group | None:
     baseline = report.get("baseline")
     if not baseline:
         return None
     curve: Mapping[str, Mapping[str, float]] = baseline["contexts_decode_J_per_token"]
-    table = Table(title="decode J/token by context", title_justify="left", pad_edge=False, box=None)
+    trained = baseline["trained_context"]
+    title = "decode J/token by context (spike rates as in this run"
+    title += f"; the model was trained to {trained})" if trained else ")"
+    table = Table(pad_edge=False, box=None)
     table.add_column("")
     for context in curve:
         table.add_column(context, justify="right")
     for side in next(iter(curve.values())):
         table.add_row(side.replace("_", " "), *(joules(row[side]) for row in curve.values()))
-    return table
+    return Group(Text(title, style="italic"), table)
 
 
 def terminal(report: Mapping[str, Any]) -> Group:
@@ -116,6 +126,7 @@ def terminal(report: Mapping[str, Any]) -> Group:
     lines: list[RenderableType] = [
         Text(f"counted: {energy['boundary']}", style="dim"),
         Text(f"not counted: {'; '.join(energy['excludes'])}", style="dim"),
+        Text(f"assumed: {'; '.join(energy['assumes'])}", style="dim"),
         Text(),
         *(Text(line, style="bold" if i == 0 else "") for i, line in enumerate(_answer(report))),
         Text(),
@@ -159,7 +170,8 @@ def to_html(report: Mapping[str, Any]) -> str:
     return (
         '<div style="font-family:sans-serif;font-size:13px;max-width:60em">'
         f"<p>counted: {escape(energy['boundary'])}<br>"
-        f"not counted: {escape('; '.join(energy['excludes']))}</p>"
+        f"not counted: {escape('; '.join(energy['excludes']))}<br>"
+        f"assumed: {escape('; '.join(energy['assumes']))}</p>"
         f"<p><b>{answer[0]}</b>{''.join('<br>' + line for line in answer[1:])}</p>"
         f'<table style="border-collapse:collapse"><caption style="text-align:left">'
         f"{escape(energy['phase'])} J/token by mechanism</caption>"
