@@ -1,7 +1,23 @@
 """Accumulate-only spike operations, and the dense helpers around them, each with its backends."""
 
 from neurosim.kernels._available import backends
+from neurosim.kernels.lif_scan import Neuron, lif_backward, lif_scan, lif_spikes
+from neurosim.kernels.packed import PackedSpikes, pack, unpack
+from neurosim.kernels.sdsa import sdsa
 from neurosim.kernels.spike_attention import spike_attention, spike_attention_step
 from neurosim.kernels.spike_linear import spike_linear
 
-__all__ = ["backends", "spike_attention", "spike_attention_step", "spike_linear"]
+__all__ = [
+    "Neuron",
+    "PackedSpikes",
+    "backends",
+    "lif_backward",
+    "lif_scan",
+    "lif_spikes",
+    "pack",
+    "sdsa",
+    "spike_attention",
+    "spike_attention_step",
+    "spike_linear",
+    "unpack",
+]

@@ -150,12 +150,20 @@ def load(folder: str | Path = DEFAULT) -> LoadedModel:
     for name, value in tree_flatten(model.parameters()):
         if name not in stored:
             raise ValueError(f"{path}: missing key {name}; was it saved by another version?")
-        array = stored.pop(name).astype(np.float32)
-        unit = stored.pop(f"{name}.unit", None)
+        raw = stored.pop(name)
+        array, unit = raw.astype(np.float32), None
+        if np.issubdtype(raw.dtype, np.integer):
+            if f"{name}.unit" not in stored:
+                raise ValueError(f"{path}: {name} holds integer codes but {name}.unit is missing")
+            unit = stored.pop(f"{name}.unit")
         if tuple(array.shape) != tuple(value.shape):
             raise ValueError(f"{path}: {name}: expected shape {value.shape}, got {array.shape}")
         if not np.isfinite(array).all() or not (unit is None or np.isfinite(unit).all()):
             raise ValueError(f"{path}: {name} holds NaN or infinity; the weights are damaged")
+        if unit is not None and unit.shape not in ((), array.shape[-1:]):
+            raise ValueError(
+                f"{path}: {name}.unit: expected shape () or {array.shape[-1:]}, got {unit.shape}"
+            )
         weights.append((name, mx.array(array if unit is None else array * unit)))
     if stored:
         raise ValueError(
@@ -163,10 +171,11 @@ def load(folder: str | Path = DEFAULT) -> LoadedModel:
         )
     model.load_weights(weights)
     model.eval()
-    return LoadedModel(
-        model,
-        Tokenizer.load(folder / "tokenizer.json"),
-        folder,
-        hashlib.sha256(path.read_bytes()).hexdigest(),
-        training,
-    )
+    tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    if tokenizer.vocab_size != model.config.vocab_size:
+        raise ValueError(
+            f"{folder}: expected a tokenizer with the model's vocabulary of "
+            f"{model.config.vocab_size}, got {tokenizer.vocab_size}"
+        )
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return LoadedModel(model, tokenizer, folder, sha256, training)

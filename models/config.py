@@ -7,6 +7,12 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 Config = TypeVar("Config")
+_KINDS: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (float, int),
+    "str": (str,),
+    "bool": (bool,),
+}
 
 
 def from_mapping(cls: type[Config], data: Mapping[str, Any], what: str) -> Config:
@@ -15,6 +21,12 @@ def from_mapping(cls: type[Config], data: Mapping[str, Any], what: str) -> Confi
     unknown = sorted(set(data) - known)
     if unknown:
         raise ValueError(f"unknown {what} keys {unknown}; known: {sorted(known)}")
+    for field in fields(cls):  # type: ignore[arg-type]
+        kinds = _KINDS.get(str(field.type), ())
+        if kinds and field.name in data and type(data[field.name]) not in kinds:
+            raise ValueError(
+                f"expected {what} {field.name} to be {field.type}, got {data[field.name]!r}"
+            )
     try:
         return cls(**data)
     except TypeError as error:

@@ -55,14 +55,6 @@ class SpikeTransformerConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "decay_shift", tuple(self.decay_shift))
         object.__setattr__(self, "ngram_rows", tuple(self.ngram_rows))
-        if self.width % self.heads:
-            raise ValueError(
-                f"expected a width that {self.heads} heads divide, got {self.width}; change either"
-            )
-        if len(self.decay_shift) != self.heads:
-            raise ValueError(
-                f"expected {self.heads} decay shifts, one per head, got {len(self.decay_shift)}"
-            )
         for name in (
             "vocab_size",
             "width",
@@ -75,6 +67,24 @@ class SpikeTransformerConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"expected {name} >= 1, got {getattr(self, name)}")
+        if self.levels > 127 or not 2 <= self.weight_bits <= 8:
+            raise ValueError(
+                f"expected levels <= 127 and weight_bits from 2 to 8, got {self.levels} and "
+                f"{self.weight_bits}"
+            )
+        if self.fraction_bits < 0 or min(self.decay_shift, default=0) < 0:
+            raise ValueError(
+                f"expected fraction_bits >= 0 and decay shifts >= 0, got {self.fraction_bits} and "
+                f"{self.decay_shift}"
+            )
+        if self.width % self.heads:
+            raise ValueError(
+                f"expected a width that {self.heads} heads divide, got {self.width}; change either"
+            )
+        if len(self.decay_shift) != self.heads:
+            raise ValueError(
+                f"expected {self.heads} decay shifts, one per head, got {len(self.decay_shift)}"
+            )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SpikeTransformerConfig:
@@ -211,6 +221,12 @@ class SpikeTransformer(nn.Module):
         for block in self.blocks:
             x = block(x, self._masks[length])
         return self.head_read(x) @ self.head
+
+    def unfreeze(self, *args: Any, **kwargs: Any) -> None:
+        """Everything but the running statistics of the banks."""
+        super().unfreeze(*args, **kwargs)
+        for bank in self.banks():
+            bank.freeze(keys=["running_mean", "running_variance"], recurse=False)
 
     def banks(self) -> list[Neurons]:
         """All neuron banks, in the order of their names."""

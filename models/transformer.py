@@ -38,6 +38,9 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ngram_rows", tuple(self.ngram_rows))
+        for name in ("vocab_size", "width", "layers", "heads", "ratio", "context"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"expected {name} >= 1, got {getattr(self, name)}")
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise ValueError(
                 f"expected an even head size, got width {self.width} over {self.heads} heads"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ class Sampler:
     banned: int = 0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or self.top_k < 1:
+        if not 0 <= self.temperature < math.inf or self.top_k < 1:
             raise ValueError(
                 f"expected temperature >= 0 and top_k >= 1, got {self.temperature} and {self.top_k}"
             )

@@ -136,7 +136,7 @@ def _quality(
     """Bits per byte of the bundled text on ideal hardware and on the chip, several seeds."""
     stream = token_stream(sample_documents(), loaded.tokenizer, 0)[: QUALITY_TOKENS + 1]
     ideal = chip_bits_per_byte(network, load_chip("ideal"), loaded, stream, seed, None, progress)
-    seeds = [] if chip.exact else [seed + i for i in range(QUALITY_SEEDS)]
+    seeds = [] if chip.computes_exactly else [seed + i for i in range(QUALITY_SEEDS)]
     return {
         "text": "bundled sample, not seen in training (`neurosim eval` uses the test split)",
         "tokens": len(stream) - 1,
@@ -203,8 +203,8 @@ def run(
     started = time.perf_counter()
     if tokens < 1:
         raise ValueError(f"expected tokens >= 1, got {tokens}")
-    if seed < 0:
-        raise ValueError(f"expected seed >= 0, got {seed}")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"expected seed >= 0, got {seed}; seeds end at 2^63")
     fast_blas.enable()
     loaded = model if isinstance(model, LoadedModel) else load(model)
     description = chip if isinstance(chip, ChipDescription) else load_chip(chip)
@@ -234,7 +234,14 @@ def run(
         description.flags,
     )
     prefilled = result.phases["prefill"].tokens
-    comparison = compare(network, energy, prices, _sizes(loaded), prefilled + tokens // 2)
+    comparison = compare(
+        network,
+        energy,
+        prices,
+        _sizes(loaded),
+        prefilled + tokens // 2,
+        trained_context=loaded.model.config.context,
+    )
     baseline = comparison.to_dict()
     data: dict[str, Any] = {
         "model": {
@@ -245,6 +252,7 @@ def run(
         },
         "chip": {
             "name": description.name,
+            "exact": description.computes_exactly,
             "evidence": description.evidence.weakest,
             "assumed": list(description.evidence.assumed),
             "inherited": list(description.inherited),

@@ -129,6 +129,8 @@ def integer_spikes(
             f"expected charge (..., N) with thresholds and biases (N,), got {charge.shape}, "
             f"{half_threshold.shape} and {bias.shape}"
         )
+    if not 1 <= levels <= 127:
+        raise ValueError(f"expected 1 to 127 levels (spikes are int8), got {levels}")
     if backend == "reference":
         return reference.integer_spikes(charge, half_threshold, bias, levels, signed)
     if backend != "cpu":

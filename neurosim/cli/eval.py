@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from neurosim.chip.description import load_chip
+from neurosim.chip.description import ChipDescription, load_chip
 from neurosim.kernels import fast_blas
 from neurosim.models.checkpoint import DEFAULT, TWIN, LoadedModel, load
 from neurosim.models.held_out import compare_held_out, held_out, test_stream
@@ -29,27 +29,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON only")
 
 
-def _on_chip(loaded: LoadedModel, options: argparse.Namespace, console: Console) -> dict[str, Any]:
+def _on_chip(
+    loaded: LoadedModel, chip: ChipDescription, options: argparse.Namespace, console: Console
+) -> dict[str, Any]:
     """The same windows in software and on the chip, for every seed."""
-    chip, network = load_chip(options.chip), spiking(loaded).lower()
-    context = loaded.model.config.context
-    most = max(options.tokens // context, 1)
-    stream = test_stream(loaded.tokenizer)
+    network = spiking(loaded).lower()
+    stream = test_stream(loaded.tokenizer)[: options.tokens + 1]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     found: dict[str, float] = {}
-    with Progress(*columns, console=console, transient=True, disable=options.json) as progress:
+    quiet = options.json or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
         for seed in options.seeds:
             task = progress.add_task(f"{chip.name}, seed {seed}")
 
             def show(stage: str, done: int, total: int, task: Any = task) -> None:
                 progress.update(task, completed=done, total=total)
 
-            found[str(seed)] = chip_bits_per_byte(network, chip, loaded, stream, seed, most, show)
+            found[str(seed)] = chip_bits_per_byte(network, chip, loaded, stream, seed, None, show)
     return {
         "name": chip.name,
         "flags": list(chip.flags),
-        "tokens": min(most * context, len(stream) - 1),
-        "ideal_bits_per_byte": held_out(loaded, stream, most),
+        "tokens": len(stream) - 1,
+        "ideal_bits_per_byte": held_out(loaded, stream),
         "chip_bits_per_byte": found,
     }
 
@@ -87,11 +88,14 @@ def main(options: argparse.Namespace) -> int:
     """Measure and print."""
     fast_blas.enable()
     console, errors = Console(), Console(stderr=True)
+    if options.tokens < 1:
+        raise ValueError(f"expected --tokens >= 1, got {options.tokens}")
+    chip = load_chip(options.chip) if options.chip else None
     loaded, twin = load(options.model), load(options.twin)
     with errors.status("loading") as status:
         result = compare_held_out(loaded, twin, status.update)
-    if options.chip:
-        result["chip"] = _on_chip(loaded, options, errors)
+    if chip is not None:
+        result["chip"] = _on_chip(loaded, chip, options, errors)
     if options.json:
         print(json.dumps(result, indent=1))
     else:

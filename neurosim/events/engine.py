@@ -1,7 +1,7 @@
 """The run loop: one token at a time through the network on the chip, window by window.
 
 Windows are synchronous: a node acts on the spikes of the window before, so a token takes as many
-windows as the longest chain of banks. Within a window only events are worked on: rows of the
+windows as the longest chain of banks and one for the head. Only events are worked on: rows of the
 crossbars that got a spike, attention rows of keys and queries that fired, neurons by their closed
 form. Every count is made where the event is handled.
 """

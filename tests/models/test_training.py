@@ -355,6 +355,18 @@ def test_the_forward_pass_uses_rounded_weights_from_the_given_step_on(
     assert trainer.step == STEPS
 
 
+def test_rounding_leaves_the_kept_weights_alone(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """With a vanishing learning rate nothing moves, however far the grid is."""
+    trainer = _trainer(tmp_path, tokenizer, quantise_from=0.0, learning_rate=1e-7, warmup=0)
+    trainer.model.train()
+    before = _parameters(trainer)
+    grid = {name: np.array(value) for name, value in rounded_to_grid(trainer.model).items()}
+    trainer.train_step()
+    for name, value in _parameters(trainer).items():
+        assert np.abs(value - before[name]).max() < 1e-6, name
+    assert np.abs(grid["head"] - before["head"]).max() > 1e-4
+
+
 def test_muon_gets_the_block_matrices(tmp_path: Path, tokenizer: Tokenizer) -> None:
     """Its updates are nearly orthogonal; tables, head, convolution and vectors stay with AdamW."""
     for rate in (0.0, 0.01):

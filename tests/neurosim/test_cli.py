@@ -91,7 +91,7 @@ def test_what_people_see(
     assert PROMPT in text.splitlines()[0]
     for part in (
         "tiny-spikes", "on ag_v2c_w", "0 multiplications", "bits per byte ideal", "(seed 2)",
-        "differ from the model's own forward pass (what this chip's devices change)",
+        "differ from the model's own (integer) forward pass (what this chip's devices change)",
         "PLACEHOLDER",
     ):  # fmt: skip
         assert part in " ".join(text.split()), part
@@ -176,16 +176,16 @@ def test_bad_arguments(
 CHIPS = {
     "broken TOML": ("name = [1, 2\n", "chip.toml"),
     "empty": ("", "missing"),
-    "unknown table": ('base = "ideal"\n[wings]\nspan = 3\n', "unknown keys wings"),
+    "unknown table": ('base = "ideal"\nname = "mine"\n[wings]\nspan = 3\n', "unknown keys wings"),
     "unknown base": ('base = "nobody"\n', "nobody"),
-    "number without a unit": ('base = "ideal"\n[tile]\nrows = 12\n', "rows"),
+    "number without a unit": ('base = "ideal"\nname = "mine"\n[tile]\nrows = 12\n', "rows"),
     "NaN": (
-        'base = "ideal"\n[window]\n'
+        'base = "ideal"\nname = "mine"\n[window]\n'
         'duration = { value = nan, unit = "s", source = "x", evidence = "assumed" }\n',
         "finite",
     ),
     "too small a mesh": (
-        'base = "ideal"\n[mesh]\n'
+        'base = "ideal"\nname = "mine"\n[mesh]\n'
         'width = { value = 1, unit = "1", source = "x", evidence = "assumed" }\n'
         'height = { value = 1, unit = "1", source = "x", evidence = "assumed" }\n',
         "expected a mesh of at least",

@@ -736,7 +736,7 @@ def test_repr_and_shapes(chips: dict[str, ChipDescription]) -> None:
         assert run.spikes[node.name].shape == (4, node.size)
         assert run.spikes[node.name].dtype == np.int8
         assert np.abs(run.spikes[node.name]).max() <= 4
-    assert run.windows_per_token == 8  # the longest chain of banks (q, k, v fire together), the head
+    assert run.windows_per_token == 8  # the longest chain of banks, and the head
     assert repr(run).startswith("Run(4 tokens, 9 sites, ")
 
 
