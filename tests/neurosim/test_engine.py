@@ -538,6 +538,26 @@ def test_a_seed_is_a_run(chips: dict[str, ChipDescription]) -> None:
     assert not np.array_equal(ideal.logits, first.logits)
 
 
+def test_a_seed_is_a_chip(chips: dict[str, ChipDescription]) -> None:
+    """Programmed weights, their read noise and the neurons' devices come from the seed alone."""
+    network = _lowered(0)
+    first, same, other = (Simulator(network, chips["ag_v2c_w"], seed) for seed in (7, 7, 8))
+    for name, crossbar in first.crossbars.items():
+        np.testing.assert_array_equal(crossbar.weight, same.crossbars[name].weight)
+        assert (crossbar.weight != other.crossbars[name].weight).any(), name
+        assert crossbar.noise_key == same.crossbars[name].noise_key, name
+        assert crossbar.noise_key != other.crossbars[name].noise_key, name
+    keys = {int(crossbar.noise_key) for crossbar in first.crossbars.values()}
+    assert len(keys) == len(first.crossbars)  # no two crossbars share their noise
+    charge = np.full(32, 60)
+    fired = [
+        np.array([chip.banks["blocks.0.conv_read"].fire(charge, window) for window in range(8)])
+        for chip in (first, same, other)
+    ]
+    np.testing.assert_array_equal(fired[0], fired[1])
+    assert (fired[0] != fired[2]).any()
+
+
 @pytest.mark.parametrize("build", NETWORKS.values(), ids=NETWORKS)
 def test_forget_starts_a_new_text(build: type, chips: dict[str, ChipDescription]) -> None:
     """State, delayed spikes and n-grams: the second text runs as if it were the first."""
