@@ -257,7 +257,7 @@ class Trainer:
         report(f"validation loss {loss:.4f} nats per token; model in {folder}")
         return folder
 
-    def _measure_statistics(self, batches: int = 64) -> None:
+    def _measure_statistics(self, batches: int = 256) -> None:
         """Mean of the batch statistics over fixed batches, in place of the running ones."""
         assert isinstance(self.model, SpikeTransformer)
         self.model.train()
