@@ -81,6 +81,11 @@ class Trainer:
 
     def _check_data(self) -> None:
         context, size = self.config.context, self.tokenizer.vocab_size
+        if self.model.config.vocab_size != size:
+            raise ValueError(
+                f"expected model.vocab_size = {size} (the tokenizer's), got "
+                f"{self.model.config.vocab_size}; leave it out to take the tokenizer's"
+            )
         if len(self.validation_tokens) <= context:
             raise ValueError(
                 f"expected a validation text of more than {context} tokens (the context), got "
