@@ -33,6 +33,8 @@ from neurosim.models.training.schedule import TrainingConfig, batch_of_step, lea
 
 Tokens = npt.NDArray[np.integer]
 STATE, METRICS = "state.safetensors", "metrics.jsonl"
+STATISTICS_BATCHES = 256
+"""Batches whose mean statistics the saved model gets."""
 
 
 def trainable(model: Model) -> dict[str, mx.array]:
@@ -262,7 +264,7 @@ class Trainer:
         report(f"validation loss {loss:.4f} nats per token; model in {folder}")
         return folder
 
-    def _measure_statistics(self, batches: int = 256) -> None:
+    def _measure_statistics(self, batches: int = STATISTICS_BATCHES) -> None:
         """Mean of the batch statistics over fixed batches, in place of the running ones."""
         assert isinstance(self.model, SpikeTransformer)
         self.model.train()

@@ -413,13 +413,15 @@ def test_the_model_that_is_saved(tmp_path: Path, tokenizer: Tokenizer) -> None:
     assert loaded.model.config.vocab_size == tokenizer.vocab_size
     sums = 0
     x = loaded.model.embedding
-    for index in range(64):
+    for index in range(loop.STATISTICS_BATCHES):
         ids = batch_of_step(trainer.train_tokens, index, 2, 8, 1)[:, :-1]
         sums = sums + np.asarray(x[mx.array(ids)]).mean(axis=(0, 1))
         table = np.asarray(loaded.model.ngrams[0])
         sums = sums + table[ngram_rows(ids, 2, len(table))].mean(axis=(0, 1))
     np.testing.assert_allclose(
-        np.asarray(loaded.model.blocks[0].conv_read.running_mean), sums / 64, atol=1e-5
+        np.asarray(loaded.model.blocks[0].conv_read.running_mean),
+        sums / loop.STATISTICS_BATCHES,
+        atol=1e-5,
     )
 
 
