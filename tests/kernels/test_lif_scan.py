@@ -19,7 +19,7 @@ from neurosim.kernels.lif_scan import (
     reference,
 )
 
-GOLDEN = Path("/work/shared/golden/language_models/lif_pairs.safetensors")
+GOLDEN = Path(__file__).parents[1] / "data" / "lif_pairs.safetensors"
 SIZES = (1, 63, 64, 65, 123)
 NEURONS = {"soft": Neuron(), "hard": Neuron("hard"), "integer": Neuron(levels=4)}
 KINDS = pytest.mark.parametrize("neuron", NEURONS.values(), ids=NEURONS)
@@ -362,7 +362,6 @@ CASES = {
 }
 
 
-@pytest.mark.skipif(not GOLDEN.exists(), reason="golden data is not here")
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", CASES)
 def test_golden_pairs(case: str, backend: str) -> None:

@@ -164,8 +164,8 @@ def test_products_are_exact(levels: int) -> None:
         np.testing.assert_array_equal(found[None], _linear(*four, heads))
 
 
-GOLDEN = Path("/work/shared/golden/spike_driven")
-golden = pytest.mark.skipif(not GOLDEN.exists(), reason="golden data is not here")
+GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden" / "spike_driven"
+golden = pytest.mark.skipif(not GOLDEN.exists(), reason="../shared/golden/spike_driven is not here")
 
 
 def _tokens(x: np.ndarray) -> np.ndarray:

@@ -33,14 +33,13 @@ from neurosim.energy.layers import (
 from neurosim.energy.terms import Term
 from neurosim.quantity import Quantity
 
-GOLDEN = Path("/work/shared/golden/language_models/energy_golden.json")
+GOLDEN = Path(__file__).parents[1] / "data" / "energy_golden.json"
 SIZES = DenseTransformerSizes(vocabulary=50, width=16, layers=2, heads=2, hidden=64)
 NAMES = {"act_io": "activations", "event_io": "events", "membrane": "state"}
-golden = pytest.mark.skipif(not GOLDEN.exists(), reason="golden energies are not in this checkout")
 
 
 def cases() -> list[Any]:
-    return json.loads(GOLDEN.read_text())["cases"] if GOLDEN.exists() else []
+    return json.loads(GOLDEN.read_text())["cases"]
 
 
 def golden_prices(preset: str) -> PriceList:
@@ -100,7 +99,6 @@ def golden_terms(case: dict[str, Any]) -> list[Term]:
     ]
 
 
-@golden
 @pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case['kind']} {case['preset']}")
 def test_golden_layers(case: dict[str, Any]) -> None:
     terms = golden_terms(case)
@@ -122,7 +120,6 @@ def test_golden_layers(case: dict[str, Any]) -> None:
     )
 
 
-@golden
 @pytest.mark.parametrize("context", [1, 128, 1024, 8192])
 def test_golden_transformer(context: int) -> None:
     """A 163M transformer, weights in 128 KiB SRAM, cache in DRAM: compute, weights, cache."""
@@ -138,7 +135,6 @@ def test_golden_transformer(context: int) -> None:
     assert result.of("key-value cache") * 1e12 == pytest.approx(cache, rel=1e-9)
 
 
-@golden
 def test_golden_shared_fetches() -> None:
     ratios = json.loads(GOLDEN.read_text())["weight_fetch_ratio_snn_over_ann"]
     for rate, row in ratios.items():
