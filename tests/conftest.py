@@ -1,15 +1,30 @@
-"""Fixtures shared by all tests: a tokenizer and a tiny spiking checkpoint."""
+"""Fixtures shared by all tests, and how hypothesis searches.
+
+By default the examples of a test are fixed, so that a commit's result is the same everywhere;
+`pytest --hypothesis-profile=search` draws new ones, ten thousand for every property.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tiny_models import spiking_model
 
 from neurosim.models import checkpoint
 from neurosim.models.text.corpus import sample_documents
 from neurosim.models.text.tokenizer import Tokenizer, document_text
+
+settings.register_profile("default", derandomize=True, deadline=None)
+settings.register_profile(
+    "search",
+    max_examples=10_000,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("default")
 
 
 @pytest.fixture(scope="session")

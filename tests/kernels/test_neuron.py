@@ -7,8 +7,9 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from neurosim.kernels.neuron import (
     batch_norm_spikes,
@@ -229,7 +230,7 @@ def _spikes_of_one(charge: int, half: int, bias: int, levels: int, signed: bool)
 BACKENDS = pytest.mark.parametrize("backend", ["cpu", "reference"])
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(data=st.data(), levels=st.integers(1, 127), signed=st.booleans())
 def test_folded_spikes_of_any_integers(data: st.DataObject, levels: int, signed: bool) -> None:
     channels, rows = data.draw(st.integers(1, 6)), data.draw(st.integers(0, 4))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from properties import examples
 
 from neurosim.kernels.packed import BACKENDS, PackedSpikes, cpu, pack, reference, unpack
 
@@ -90,7 +91,7 @@ def test_silent_and_saturated(levels: int, signed: bool, code: str) -> None:
         _check(np.full((3, 123), value, np.int8), levels, signed, code)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(data=st.data(), levels=st.integers(1, 127), signed=st.booleans())
 def test_any_counts(data: st.DataObject, levels: int, signed: bool) -> None:
     code = data.draw(st.sampled_from(["thermometer", "bits"]))

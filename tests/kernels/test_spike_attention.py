@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from neurosim.kernels.spike_attention import (
     BACKENDS,
@@ -75,7 +76,7 @@ def test_densities_and_levels(backend: str, density: float, levels: int) -> None
         assert not out.any() and not state.any()
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     tokens=st.integers(0, 12),
@@ -141,7 +142,7 @@ def test_long_run_does_not_drift() -> None:
     assert state.min() >= -(2**5 * 16 * 2**8 + 2**5)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     tokens=st.integers(1, 40),

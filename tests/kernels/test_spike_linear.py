@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from neurosim.kernels.spike_linear import BACKENDS, reference, spike_linear
 
@@ -84,7 +85,7 @@ def test_many_tokens_and_strided_input(backend: str) -> None:
     _check(spikes.T[:80, :], np.asfortranarray(weight[:37]), backend)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     tokens=st.integers(0, 20),

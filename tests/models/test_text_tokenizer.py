@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from neurosim.models.text import cache, tokenizer
 from neurosim.models.text.cleaning import Document
@@ -56,7 +57,7 @@ def test_round_trip_of_awkward_texts(trained: Tokenizer, text: str) -> None:
     check_round_trip(trained, text)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(text=st.text(st.characters(exclude_categories=["Cs"])))
 def test_round_trip_of_any_text(trained: Tokenizer, text: str) -> None:
     check_round_trip(trained, text)

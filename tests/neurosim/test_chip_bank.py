@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from neurosim.chip import ChipBank, ChipDescription, build_banks, load_chip
@@ -58,7 +58,6 @@ def random_bank(size: int, signed: bool, levels: int = 4) -> tuple[NeuronBank, I
     return bank, charge
 
 
-@settings(deadline=None)
 @given(
     rows=st.lists(
         st.tuples(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -45,7 +45,6 @@ int8_weights = arrays.arrays(
 )
 
 
-@settings(deadline=None)
 @given(weight=int8_weights)
 def test_ideal_cells_keep_the_integers(weight: Weights) -> None:
     programmed = program(weight, IDEAL)
@@ -66,7 +65,6 @@ def test_wide_weights_stay_integers() -> None:
     assert program(weight, IDEAL).weight.dtype == np.int32
 
 
-@settings(deadline=None)
 @given(weight=int8_weights, levels=st.integers(2, 300))
 def test_finite_levels_round_each_cell(weight: Weights, levels: int) -> None:
     programmed = program(weight, cells(conductance_levels=levels))

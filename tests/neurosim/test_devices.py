@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from scipy.integrate import solve_ivp
 from scipy.special import ndtri
 from scipy.stats import kstest
@@ -130,7 +131,7 @@ def test_delays_lengthen_the_period_and_lower_the_landing() -> None:
 decades = st.floats(-6.0, 3.0).map(lambda power: 10.0**power)
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(x=decades, start=st.floats(-0.5, 0.5), asymptote=st.floats(-5.0, 5.0))
 def test_segment_equals_ode(x: float, start: float, asymptote: float) -> None:
     """V, J1 and J2 against an adaptive eighth-order solver; x = G t / C over nine decades."""
@@ -192,7 +193,7 @@ def test_crossing_time_without_leak_is_the_integrator_limit() -> None:
     assert crossing_time(0.2, 1e-6, 1e-18, 1e-9) == pytest.approx(2e-4, rel=1e-12)
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(
     capacitance=st.floats(-14, -6).map(lambda p: 10.0**p),
     on=st.floats(0, 6).map(lambda p: 10.0**p),

@@ -17,8 +17,9 @@ from energy_cases import (
     tiny_network,
     weights,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from neurosim.energy import (
     COUNTS,
@@ -197,7 +198,7 @@ def test_zero_spikes_leave_what_does_not_depend_on_spikes() -> None:
     }
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(data=st.data())
 def test_monotone_in_every_count(data: st.DataObject) -> None:
     counted = phase(NETWORK)
@@ -219,7 +220,7 @@ def test_monotone_in_every_count(data: st.DataObject) -> None:
     assert after == before if name in free else after > before
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     tokens=st.integers(1, 50),
     spikes=st.integers(0, 40),

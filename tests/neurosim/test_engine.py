@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from energy_cases import bank, tiny_network, weights
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from tiny_models import spiking_model, tokens
 
 from neurosim.chip import ChipDescription, load_chip
@@ -142,7 +143,7 @@ def _equals_software(network: Network, chip: ChipDescription, ids: list[int]) ->
     return run
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     seed=st.integers(0, 2**31 - 1),
     heads=st.sampled_from([1, 2, 3]),

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from energy_cases import bank, tiny_network, weights
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from properties import examples
 
 from neurosim.network import (
     Accumulator,
@@ -231,7 +232,7 @@ def _one_at_a_time(tokens: list[int]) -> int:
     return (key + (key << 15)) % 2**32
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     tokens=st.lists(st.integers(0, 2**16 - 1), min_size=0, max_size=9),
     order=st.integers(2, 8),
