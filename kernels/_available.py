@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from neurosim.kernels import fast_blas
 from neurosim.kernels.lif_scan import BACKENDS as LIF
 from neurosim.kernels.packed import BACKENDS as PACKED
@@ -9,14 +12,24 @@ from neurosim.kernels.sdsa import BACKENDS as SDSA
 from neurosim.kernels.spike_attention import BACKENDS as ATTENTION
 from neurosim.kernels.spike_linear import BACKENDS as LINEAR
 
+_OPERATIONS: dict[str, Mapping[str, Any]] = {
+    "spike_linear": LINEAR,
+    "spike_attention": ATTENTION,
+    "lif_scan": LIF,
+    "pack": PACKED,
+    "sdsa": SDSA,
+}
 
-def backends() -> dict[str, tuple[str, ...]]:
-    """Operation -> its backends on this machine, the automatic choice first; and MLX's BLAS now."""
-    return {
-        "spike_linear": tuple(LINEAR),
-        "spike_attention": tuple(ATTENTION),
-        "lif_scan": tuple(LIF),
-        "pack": tuple(PACKED),
-        "sdsa": tuple(SDSA),
-        "mlx_blas": (fast_blas.active(),),
+
+def backends() -> dict[str, dict[str, str]]:
+    """Operation -> backend -> "available" or the reason why not; and the BLAS that MLX uses now."""
+    found = {
+        operation: {name: _state(backend) for name, backend in table.items()}
+        for operation, table in _OPERATIONS.items()
     }
+    return {**found, "mlx_blas": {fast_blas.active(): "active"}}
+
+
+def _state(backend: Any) -> str:
+    unavailable = getattr(backend, "unavailable", None)
+    return (None if unavailable is None else unavailable()) or "available"

@@ -5,24 +5,57 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any
 
 _log = logging.getLogger(__name__)
-Backend = TypeVar("Backend")
 
 
-def choose(operation: str, backend: str, backends: Mapping[str, Backend]) -> Backend:
-    """The backend asked for; "auto" takes the first."""
-    name = next(iter(backends)) if backend == "auto" else backend
-    if name not in backends:
-        raise ValueError(
-            f"{operation}: expected backend auto, {', '.join(backends)}; got {backend!r}"
-        )
-    _announce(operation, name)
+def choose(
+    operation: str, backend: str, backends: Mapping[str, Any], *arguments: Any, mlx: bool = False
+) -> Any:
+    """The backend asked for; "auto" takes the first that supports the arguments.
+
+    A backend may have `supports(*arguments) -> str | None`: the reason why it cannot, or None.
+    Metal is an automatic choice for MLX arrays only, and its emulator never is.
+
+    Raises:
+        ValueError: unknown backend, or it cannot, with its reason.
+    """
+    if backend != "auto":
+        if backend not in backends:
+            raise ValueError(
+                f"{operation}: expected backend auto, {', '.join(backends)}; got {backend!r}"
+            )
+        reason = _reason(backends[backend], arguments)
+        if reason is not None:
+            raise ValueError(f"{operation}: backend {backend!r} cannot run this: {reason}")
+        return _announced(operation, backend, backends)
+    names = [name for name in backends if not name.startswith("metal")]
+    if mlx and "metal" in backends:
+        names.insert(0, "metal")
+    reasons = {}
+    for name in names:
+        reason = _reason(backends[name], arguments)
+        if reason is None:
+            return _announced(operation, name, backends)
+        reasons[name] = reason
+    raise ValueError(
+        f"{operation}: no backend can run this: "
+        + "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    )
+
+
+def _reason(backend: Any, arguments: tuple[Any, ...]) -> str | None:
+    supports = getattr(backend, "supports", None)
+    return None if supports is None else supports(*arguments)
+
+
+def _announced(operation: str, name: str, backends: Mapping[str, Any]) -> Any:
+    announce(operation, name)
     return backends[name]
 
 
 @functools.cache
-def _announce(operation: str, name: str) -> None:
-    """Once per operation and backend."""
-    _log.info("%s runs on %s", operation, name)
+def announce(operation: str, choice: str) -> None:
+    """Log a choice, once per operation and choice."""
+    _log.info("%s runs on %s", operation, choice)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -18,18 +20,49 @@ def test_exports() -> None:
 
 def test_backends_run_and_are_listed() -> None:
     listed = kernels.backends()
-    assert listed["mlx_blas"] == (fast_blas.active(),)
+    assert listed["mlx_blas"] == {fast_blas.active(): "active"}
     spikes, weight = np.ones((1, 3), np.int8), np.ones((3, 2), np.int8)
-    for name in listed["spike_linear"]:
-        assert (kernels.spike_linear(spikes, weight, backend=name) == 3).all()
+    for name, state in listed["spike_linear"].items():
+        if state == "available":
+            assert (kernels.spike_linear(spikes, weight, backend=name) == 3).all()
+        else:
+            with pytest.raises(ValueError, match="cannot run this: .*" + re.escape(state)):
+                kernels.spike_linear(spikes, weight, backend=name)
     token = np.ones((2, 3, 4), np.int8)
-    for name in listed["spike_attention"]:
+    for name in ("cpu", "reference"):
+        assert listed["spike_attention"][name] == "available"
         out, _ = kernels.spike_attention(token, token, token, [0] * 3, 0, backend=name)
         np.testing.assert_array_equal(out[:, 0, 0], [4, 8])
 
 
+class Able:
+    """A backend that can, or says why not."""
+
+    def __init__(self, reason: str | None) -> None:
+        self.reason = reason
+
+    def supports(self, *arguments: object) -> str | None:
+        return self.reason
+
+
+def test_choice_of_backend() -> None:
+    able, unable = Able(None), Able("too wide")
+    table = {"cpu": unable, "reference": able, "metal": able, "metal-emulated": able}
+    choose = functools.partial(_dispatch.choose, "an operation")
+    assert choose("auto", table) is table["reference"]
+    assert choose("auto", table, mlx=True) is table["metal"]
+    assert choose("auto", table | {"metal": unable}, mlx=True) is table["reference"]
+    assert choose("metal-emulated", table) is table["metal-emulated"]
+    with pytest.raises(ValueError, match="backend 'cpu' cannot run this: too wide"):
+        choose("cpu", table)
+    with pytest.raises(ValueError, match="expected backend auto, cpu, .*; got 'gpu'"):
+        choose("gpu", table)
+    with pytest.raises(ValueError, match="no backend can run this: cpu: too wide"):
+        choose("auto", {"cpu": unable, "metal-emulated": able})
+
+
 def test_choice_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    _dispatch._announce.cache_clear()
+    _dispatch.announce.cache_clear()
     spikes, weight = np.ones((1, 3), np.int8), np.ones((3, 2), np.int8)
     with caplog.at_level(logging.INFO, logger="neurosim.kernels"):
         for _ in range(3):
