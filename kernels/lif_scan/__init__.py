@@ -65,7 +65,7 @@ def lif_scan(
     packed = output == "packed"
     spikes, last, membrane = module.scan(flat, *parameters, neuron, start, packed, save_membrane)
     if packed:
-        spikes = PackedSpikes(spikes, x.shape, neuron.levels or 1)
+        spikes = PackedSpikes.trusted(spikes, x.shape, neuron.levels or 1, time_axis=0)
     else:
         spikes = spikes.reshape(x.shape)
     kept = membrane.reshape(x.shape) if save_membrane else None

@@ -9,9 +9,15 @@ import numpy.typing as npt
 
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels.packed import cpu, reference
-from neurosim.kernels.packed._spikes import Events, PackedSpikes, check_code
+from neurosim.kernels.packed._spikes import (
+    Events,
+    PackedSpikes,
+    Patterns,
+    check_code,
+    check_time_axis,
+)
 
-__all__ = ["BACKENDS", "Events", "PackedSpikes", "pack", "unpack"]
+__all__ = ["BACKENDS", "Events", "PackedSpikes", "Patterns", "pack", "unpack"]
 
 BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "reference": reference}
 
@@ -22,6 +28,7 @@ def pack(
     signed: bool = False,
     code: str = "thermometer",
     backend: str = "auto",
+    time_axis: int | None = None,
 ) -> PackedSpikes:
     """Pack spike counts into bits, exactly.
 
@@ -36,6 +43,7 @@ def pack(
         signed: whether counts may be negative.
         code: "thermometer" or "bits".
         backend: "auto", "cpu" (Numba, one thread) or "reference" (numpy).
+        time_axis: which of the leading axes of x is time, if one is.
 
     Returns:
         PackedSpikes; its `unpack()` gives x back, and its event lists, transpose, counts and
@@ -47,6 +55,7 @@ def pack(
         raise ValueError(
             f"expected spike counts of shape (..., D), got {values.dtype} {values.shape}"
         )
+    check_time_axis(time_axis, values.shape)
     if values.size:
         low, high = values.min(), values.max()
         if not (low >= (-levels if signed else 0) and high <= levels):  # also refuses nan
@@ -59,7 +68,7 @@ def pack(
         raise ValueError("expected whole spike counts, got fractions; round them first")
     flat = counts.reshape(int(np.prod(values.shape[:-1], dtype=np.int64)), values.shape[-1])
     words = choose("pack", backend, BACKENDS).pack(flat, levels, signed, code)
-    return PackedSpikes(words, values.shape, levels, signed, code)
+    return PackedSpikes.trusted(words, values.shape, levels, signed, code, time_axis)
 
 
 def unpack(spikes: PackedSpikes, backend: str = "auto") -> npt.NDArray[np.int8]:

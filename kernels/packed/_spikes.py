@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -25,12 +26,30 @@ class Events(NamedTuple):
     channels: Index  # uint16 up to 65,536 channels, else int32
 
 
+class Patterns(NamedTuple):
+    """Channels by their spikes in four rows: four steps of one token where time is innermost.
+
+    Group g of plane p is rows 4 g .. 4 g + 3. Pattern b = 1..15 has bit i set where row 4 g + i
+    has a spike. Its channels, ascending, are list i = 15 (p R / 4 + g) + b - 1:
+    `channels[pointer[i] : pointer[i + 1]]`. Channels silent in all four rows are in no list.
+    """
+
+    pointer: npt.NDArray[np.int64]  # (15 P R / 4 + 1,)
+    channels: Index  # uint16 up to 65,536 channels, else int32
+
+
 def check_code(levels: int, code: str) -> None:
     """Refuse what cannot be packed."""
     if not 1 <= levels <= 127:
         raise ValueError(f"expected 1 to 127 levels (int8 counts), got {levels}")
     if code not in _CODES:
         raise ValueError(f"expected code {' or '.join(_CODES)}, got {code!r}")
+
+
+def check_time_axis(axis: int | None, shape: tuple[int, ...]) -> None:
+    """Refuse an axis that is not one of the leading ones."""
+    if axis is not None and not 0 <= axis < len(shape) - 1:
+        raise ValueError(f"expected a time axis 0..{len(shape) - 2} of {shape}, got {axis}")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,6 +61,10 @@ class PackedSpikes:
     count (weight 2^b). With `signed`, as many planes for negative counts follow (negative weights).
     Binary is one plane, ternary is two.
 
+    Rows are the leading axes in C order. Spikes of T steps come as (T, ..., D) from `lif_scan`, so
+    one token's steps lie far apart; `token_major` gives (..., T, D), where rows T k .. T k + T - 1
+    are the steps of token k (4 k .. 4 k + 3 for T = 4), as `patterns` and fused kernels want them.
+
     Bit i of word w is channel 64 w + i; bits beyond D are zero, and kernels rely on it. The words
     become read-only here, because what is derived from them is kept.
 
@@ -51,6 +74,7 @@ class PackedSpikes:
         levels: the largest count, 1..127.
         signed: counts -levels..levels instead of 0..levels.
         code: "thermometer" or "bits".
+        time_axis: which of the leading axes is time, from 0; None if there is none.
     """
 
     words: Words
@@ -58,11 +82,13 @@ class PackedSpikes:
     levels: int = 1
     signed: bool = False
     code: str = "thermometer"
+    time_axis: int | None = None
 
     def __post_init__(self) -> None:
         check_code(self.levels, self.code)
         if not self.shape:
             raise ValueError("expected spikes of shape (..., D), got a scalar; add an axis")
+        check_time_axis(self.time_axis, self.shape)
         expected = (len(self.plane_weights), self.rows, -(-self.shape[-1] // 64))
         words = self.words
         if words.dtype != np.uint64 or words.shape != expected or not words.flags.c_contiguous:
@@ -75,6 +101,24 @@ class PackedSpikes:
             raise ValueError(f"expected zeros beyond channel {self.shape[-1]}, got set bits")
         self._check_planes()
         words.flags.writeable = False
+
+    @classmethod
+    def trusted(
+        cls,
+        words: Words,
+        shape: tuple[int, ...],
+        levels: int = 1,
+        signed: bool = False,
+        code: str = "thermometer",
+        time_axis: int | None = None,
+    ) -> PackedSpikes:
+        """The same without any check, for kernels whose words are right by construction."""
+        spikes = object.__new__(cls)
+        spikes.__dict__.update(
+            words=words, shape=shape, levels=levels, signed=signed, code=code, time_axis=time_axis
+        )
+        words.flags.writeable = False
+        return spikes
 
     def _check_planes(self) -> None:
         """Refuse planes that no count gives."""
@@ -128,11 +172,52 @@ class PackedSpikes:
         return Events(*cpu.events(self._flat, self.size))
 
     @cached_property
+    def patterns(self) -> Patterns:
+        """Channels of every four rows by their pattern; take those of `token_major`."""
+        if self.rows % 4:
+            raise ValueError(f"expected rows in groups of 4, got {self.rows} rows; use events")
+        return Patterns(*cpu.patterns(self._flat, self.size))
+
+    @cached_property
+    def token_major(self) -> PackedSpikes:
+        """The same spikes with time as the last of the leading axes, (..., T, D)."""
+        axis, last = self._time_axis(), len(self.shape) - 2
+        if axis == last:
+            return self
+        shape = (*self.shape[:axis], *self.shape[axis + 1 : -1], self.shape[axis], self.size)
+        before = len(self) * math.prod(self.shape[:axis])
+        after = math.prod(self.shape[axis + 1 : -1])
+        words = self.words.reshape(before, self.shape[axis], after, self.words.shape[2])
+        return self._reordered(words, shape, last)
+
+    @cached_property
+    def time_major(self) -> PackedSpikes:
+        """The same spikes with time first, (T, ..., D)."""
+        axis = self._time_axis()
+        if axis == 0:
+            return self
+        shape = (self.shape[axis], *self.shape[:axis], *self.shape[axis + 1 :])
+        before = math.prod(self.shape[:axis])
+        width = math.prod(self.shape[axis + 1 : -1]) * self.words.shape[2]
+        words = self.words.reshape(len(self), before, self.shape[axis], width)
+        return self._reordered(words, shape, 0)
+
+    def _time_axis(self) -> int:
+        if self.time_axis is None:
+            raise ValueError("expected spikes with a time axis, got None; give time_axis= to pack")
+        return self.time_axis
+
+    def _reordered(self, words: Words, shape: tuple[int, ...], axis: int) -> PackedSpikes:
+        """With the second and third axis of words swapped."""
+        moved = cpu.swapped(words).reshape(self.words.shape)
+        return PackedSpikes.trusted(moved, shape, self.levels, self.signed, self.code, axis)
+
+    @cached_property
     def transposed(self) -> PackedSpikes:
         """The same spikes as (D, R)."""
         words = cpu.transpose(self.words, self.size)
         shape = (self.size, self.rows)
-        return PackedSpikes(words, shape, self.levels, self.signed, self.code)
+        return PackedSpikes.trusted(words, shape, self.levels, self.signed, self.code)
 
     @cached_property
     def row_counts(self) -> npt.NDArray[np.int64]:

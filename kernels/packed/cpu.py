@@ -1,4 +1,4 @@
-"""Packing with Numba: 64 counts to one word by vector comparison, lists by lowest set bit."""
+"""Packing with Numba: 64 counts to one word by vector comparison."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ import numpy.typing as npt
 
 from neurosim.kernels import _simd, _simd_masks
 from neurosim.kernels._jit import compiled
-from neurosim.kernels.packed._words import (
-    Counts,
-    Index,
-    Words,
-    index_type,
-    new_words,
-    plane_weights,
-)
+from neurosim.kernels.packed._lists import count_bits, events, patterns
+from neurosim.kernels.packed._words import Counts, Words, new_words, plane_weights
+
+__all__ = ["count_bits", "events", "pack", "patterns", "swapped", "transpose", "unpack"]
 
 Pointers = npt.NDArray[np.int64]
 
@@ -25,7 +21,6 @@ _zero, _load, _store = _simd.zero(_Bytes), _simd.load(_Bytes), _simd.store(_Byte
 _splat, _select = _simd.splat(_Bytes), _simd_masks.select(_Bytes)
 _add, _subtract, _both = (_simd.binary(_Bytes, name) for name in ("add", "sub", "and_"))
 _greater, _differ = _simd_masks.compare(_Bytes, ">"), _simd_masks.compare(_Bytes, "!=")
-_lowest_bit, _count_bits = _simd.lowest_bit, _simd_masks.count_bits
 
 
 def pack(x: Counts, levels: int, signed: bool, code: str) -> Words:
@@ -43,20 +38,12 @@ def unpack(words: Words, levels: int, signed: bool, code: str, columns: int) -> 
     return out
 
 
-def count_bits(words: Words) -> Pointers:
+def swapped(words: Words) -> Words:
     """See reference.py."""
-    out = np.empty(words.shape[0], np.int64)
-    _count(words, out)
+    blocks, first, second, width = words.shape
+    out = new_words((blocks, second, first, width))
+    _swap(words, out)
     return out
-
-
-def events(words: Words, columns: int) -> tuple[Pointers, Index]:
-    """See reference.py."""
-    pointer = np.zeros(words.shape[0] + 1, np.int64)
-    np.cumsum(count_bits(words), out=pointer[1:])
-    index = np.empty(pointer[-1], index_type(columns))
-    _list(words, index)
-    return pointer, index
 
 
 def transpose(words: Words, columns: int) -> Words:
@@ -113,24 +100,14 @@ def _unpack(words: Any, weights: Pointers, out: Counts) -> None:
 
 
 @compiled
-def _count(words: Any, out: Pointers) -> None:
-    for r in range(words.shape[0]):
-        total = np.int64(0)
-        for w in range(words.shape[1]):
-            total += _count_bits(words[r, w])
-        out[r] = total
-
-
-@compiled
-def _list(words: Any, index: Any) -> None:
-    found = 0
-    for r in range(words.shape[0]):
-        for w in range(words.shape[1]):
-            word = words[r, w]
-            while word != np.uint64(0):
-                index[found] = 64 * w + _lowest_bit(word)
-                found += 1
-                word &= word - np.uint64(1)
+def _swap(words: Any, out: Any) -> None:
+    blocks, first, second, width = words.shape
+    for b in range(blocks):
+        for j in range(second):
+            for i in range(first):
+                row, moved = words[b, i, j], out[b, j, i]
+                for w in range(width):
+                    moved[w] = row[w]
 
 
 @compiled

@@ -58,6 +58,21 @@ def events(words: Words, columns: int) -> tuple[npt.NDArray[np.int64], Index]:
     return pointer, channels.astype(kind)
 
 
+def patterns(words: Words, columns: int) -> tuple[npt.NDArray[np.int64], Index]:
+    """List pointers (15 R / 4 + 1,) and channels of words (R, W) by their bits in four rows."""
+    bits = _bits_of(words, columns).reshape(words.shape[0] // 4, 4, columns)
+    pattern = np.einsum("t,gtd->gd", np.array([1, 2, 4, 8]), bits)
+    lists = [np.nonzero(row == wanted)[0] for row in pattern for wanted in range(1, 16)]
+    pointer = np.cumsum([0] + [len(channels) for channels in lists], dtype=np.int64)
+    kind: type[Any] = index_type(columns)
+    return pointer, np.concatenate([np.empty(0, kind), *lists]).astype(kind)
+
+
+def swapped(words: Words) -> Words:
+    """(B, X, Y, W) -> (B, Y, X, W)."""
+    return np.ascontiguousarray(words.transpose(0, 2, 1, 3))
+
+
 def transpose(words: Words, columns: int) -> Words:
     """(P, R, W) of D columns -> (P, D, ceil(R / 64))."""
     return _words_of(_bits_of(words, columns).transpose(0, 2, 1))
