@@ -60,7 +60,7 @@ def scan(
     if not pack:
         return spikes, np.array(v), kept
     flat = spikes.reshape(x.shape[0] * x.shape[1], x.shape[2])
-    return packed.pack(flat, neuron.levels or 1, False, "thermometer"), np.array(v), kept
+    return packed.pack(flat, neuron.levels or 1, False, "thermometer")[0], np.array(v), kept
 
 
 def backward(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,24 +58,43 @@ def pack(
             f"expected spike counts of shape (..., D), got {values.dtype} {values.shape}"
         )
     check_time_axis(time_axis, values.shape)
-    if values.size:
-        low, high = values.min(), values.max()
-        if not (low >= (-levels if signed else 0) and high <= levels):  # also refuses nan
-            raise ValueError(
-                f"expected spike counts {-levels if signed else 0}..{levels}, got {low}..{high}; "
-                "give levels= and signed= that cover them"
-            )
-    counts = np.ascontiguousarray(values, np.int8).reshape(values.shape)
-    if values.dtype.kind == "f" and not np.array_equal(counts, values):
-        raise ValueError("expected whole spike counts, got fractions; round them first")
-    flat = counts.reshape(int(np.prod(values.shape[:-1], dtype=np.int64)), values.shape[-1])
-    words = choose("pack", backend, BACKENDS).pack(flat, levels, signed, code)
+    counts = _counts(values, signed).reshape(math.prod(values.shape[:-1]), values.shape[-1])
+    words, valid = choose("pack", backend, BACKENDS).pack(counts, levels, signed, code)
+    if not valid:
+        raise _refusal(values, levels, signed)
     return PackedSpikes.trusted(words, values.shape, levels, signed, code, time_axis)
+
+
+def _counts(values: npt.NDArray[Any], signed: bool) -> npt.NDArray[Any]:
+    """C-contiguous int8 or float32; what int8 cannot hold becomes a count that no levels allow."""
+    kind = values.dtype
+    if kind == np.int8 or kind == np.float32:
+        counts = values
+    elif kind == np.bool_ or (kind == np.uint8 and not signed):
+        counts = values.view(np.int8)  # 128..255 become negative
+    elif kind.kind == "f":
+        with np.errstate(over="ignore"):
+            counts = values.astype(np.float32)
+        if kind.itemsize > 4:
+            counts[counts != values] = np.nan
+    else:
+        counts = np.where((values < -128) | (values > 127), -128, values).astype(np.int8)
+    return np.ascontiguousarray(counts)
+
+
+def _refusal(values: npt.NDArray[Any], levels: int, signed: bool) -> ValueError:
+    low, high = values.min(), values.max()
+    if low >= (-levels if signed else 0) and high <= levels:
+        return ValueError("expected whole spike counts, got fractions; round them first")
+    return ValueError(
+        f"expected spike counts {-levels if signed else 0}..{levels}, got {low}..{high}; "
+        "give levels= and signed= that cover them"
+    )
 
 
 def unpack(spikes: PackedSpikes, backend: str = "auto") -> npt.NDArray[np.int8]:
     """Counts (..., D) of packed spikes."""
     module = choose("unpack", backend, BACKENDS)
-    arguments = (spikes.words, spikes.levels, spikes.signed, spikes.code, spikes.size)
+    arguments = (spikes.words, spikes.levels, spikes.signed, spikes.code, spikes.size, np.int8)
     counts: npt.NDArray[np.int8] = module.unpack(*arguments)
     return counts.reshape(spikes.shape)

@@ -130,7 +130,7 @@ class PackedSpikes:
             if (sides[:, 1:] & ~sides[:, :-1]).any():
                 raise ValueError("expected thermometer planes, each inside the one before it")
         elif self.levels + 1 < 1 << half:
-            counts = np.abs(cpu.unpack(self.words, self.levels, self.signed, self.code, self.size))
+            counts = np.abs(self.unpack())
             if counts.max(initial=0) > self.levels:
                 raise ValueError(f"expected counts up to {self.levels}, got {counts.max()}")
 
@@ -163,8 +163,12 @@ class PackedSpikes:
 
     def unpack(self, dtype: npt.DTypeLike = np.int8) -> npt.NDArray[np.number]:
         """Counts (..., D)."""
-        counts = cpu.unpack(self.words, self.levels, self.signed, self.code, self.size)
-        return counts.reshape(self.shape).astype(dtype, copy=False)
+        wanted = np.dtype(dtype)
+        kind = np.float32 if wanted.kind == "f" and wanted.itemsize >= 4 else np.int8
+        counts = cpu.unpack(self.words, self.levels, self.signed, self.code, self.size, kind)
+        if wanted == np.bool_ and len(self) == 1:
+            counts = counts.view(np.bool_)
+        return counts.reshape(self.shape).astype(wanted, copy=False)
 
     @cached_property
     def events(self) -> Events:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -28,7 +30,7 @@ def index_type(columns: int) -> type[np.uint16] | type[np.int32]:
 
 def new_words(shape: tuple[int, ...]) -> Words:
     """Words on a cache line boundary, not initialised."""
-    size = int(np.prod(shape)) * 8
-    store = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -store.ctypes.data % _ALIGNMENT
-    return store[start : start + size].view(np.uint64).reshape(shape)
+    size = math.prod(shape)
+    store = np.empty(size + _ALIGNMENT // 8, np.uint64)
+    start = -store.__array_interface__["data"][0] % _ALIGNMENT // 8
+    return store[start : start + size].reshape(shape)

@@ -25,8 +25,14 @@ def _bits_of(words: Words, columns: int) -> npt.NDArray[np.bool_]:
     return np.unpackbits(octets, axis=-1, bitorder="little")[..., :columns].astype(np.bool_)
 
 
-def pack(x: Counts, levels: int, signed: bool, code: str) -> Words:
-    """Words (P, R, W) of spike counts (R, D) within the levels."""
+def pack(
+    x: Counts | npt.NDArray[np.float32], levels: int, signed: bool, code: str
+) -> tuple[Words, bool]:
+    """Words (P, R, W) of spike counts (R, D), and whether all are whole and within the levels."""
+    low = -levels if signed else 0
+    if not ((x >= low) & (x <= levels) & (np.trunc(x) == x)).all():
+        return np.zeros((0, *x.shape), np.uint64), False
+    x = x.astype(np.int8)
     sides = [np.maximum(x, 0), np.maximum(-x, 0)] if signed else [x]
     planes = []
     for side in sides:
@@ -34,14 +40,16 @@ def pack(x: Counts, levels: int, signed: bool, code: str) -> Words:
             planes += [side > level for level in range(levels)]
         else:
             planes += [(side >> bit) & 1 == 1 for bit in range(levels.bit_length())]
-    return _words_of(np.stack(planes))
+    return _words_of(np.stack(planes)), True
 
 
-def unpack(words: Words, levels: int, signed: bool, code: str, columns: int) -> Counts:
-    """Spike counts (R, D)."""
+def unpack(
+    words: Words, levels: int, signed: bool, code: str, columns: int, kind: type[np.number]
+) -> npt.NDArray[Any]:
+    """Spike counts (R, D), int8 or float32."""
     weights = np.array(plane_weights(levels, signed, code), np.int8)
     bits = _bits_of(words, columns).astype(np.int8)
-    return np.asarray(np.einsum("p,prd->rd", weights, bits), np.int8)
+    return np.asarray(np.einsum("p,prd->rd", weights, bits), kind)
 
 
 def count_bits(words: Words) -> npt.NDArray[np.int64]:
