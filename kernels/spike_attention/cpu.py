@@ -13,7 +13,11 @@ import numpy as np
 
 from neurosim.kernels import _simd
 from neurosim.kernels._jit import compiled, inlined
+from neurosim.kernels.spike_attention._linear_cpu import linear
+from neurosim.kernels.spike_attention._step_cpu import linear_step
 from neurosim.kernels.spike_attention._types import Shifts, Spikes, State, Sums
+
+__all__ = ["linear", "linear_step", "scan", "step"]
 
 _LANES = 8
 _Narrow, _Wide = _simd.Vector("int32", _LANES), _simd.Vector("int64", _LANES)
@@ -50,9 +54,15 @@ def step(
 
 @compiled
 def scan(
-    q: Spikes, k: Spikes, v: Spikes, decay_shift: Shifts, fraction_bits: int, state: State
+    q: Spikes,
+    k: Spikes,
+    v: Spikes,
+    decay_shift: Shifts,
+    fraction_bits: int,
+    state: State,
+    bound: int,
 ) -> Sums:
-    """All tokens in order; updates `state`."""
+    """All tokens in order; updates `state`, in which no size exceeds `bound` on the way."""
     tokens, heads, channels = q.shape
     out = np.empty(q.shape, np.int64)
     multiples = np.empty(257 * channels, np.int32)
