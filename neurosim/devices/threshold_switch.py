@@ -10,6 +10,7 @@ V_d with the ON law.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from neurosim.devices.closed_forms import crossing_time, voltage_after, voltage_integrals
@@ -38,6 +39,39 @@ class Drive:
     def total_current(self) -> float:
         """Current into the membrane at V = 0, A."""
         return self.current + sum(conductance * voltage for conductance, voltage in self.drivers)
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A resistive input: conductance G (S), voltage U while active (V), what it does when idle.
+
+    `idle`: "low_z" holds 0 V between pulses and keeps loading the membrane with G; "high_z" is
+    disconnected and does not (device.md 3.1: it changes the leak a lot).
+    """
+
+    conductance: float
+    voltage: float
+    idle: str = "low_z"
+
+    def __post_init__(self) -> None:
+        if self.idle not in ("low_z", "high_z"):
+            raise ValueError(f'expected idle "low_z" or "high_z", got {self.idle!r}')
+        Drive(drivers=((self.conductance, self.voltage),))
+
+    def at(self, active: bool) -> tuple[tuple[float, float], ...]:
+        """Its entry in `Drive.drivers`: one, or none when idle and disconnected."""
+        if active:
+            return ((self.conductance, self.voltage),)
+        return ((self.conductance, 0.0),) if self.idle == "low_z" else ()
+
+
+def drive_of(
+    current: float, drivers: Sequence[Driver], active: Sequence[bool] | None = None
+) -> Drive:
+    """A `Drive` from an injected current (A) and drivers, all active unless `active` says."""
+    flags = [True] * len(drivers) if active is None else list(active)
+    entries = [d.at(on) for d, on in zip(drivers, flags, strict=True)]
+    return Drive(current, tuple(entry for part in entries for entry in part))
 
 
 @dataclass(frozen=True)
