@@ -15,7 +15,9 @@ SUBCOMMANDS = {
     "run": "generate text on a simulated chip and report what a token costs",
     "eval": "held-out bits per byte: the model, its ANN twin, a Kneser-Ney 5-gram",
     "train": "train a model from a TOML file; resumes where it stopped",
+    "profile": "time the spike kernels beside the best dense forms",
     "data": "list and fetch the texts",
+    "device": "experiments on a threshold-switching device, SPICE cross-check, calibration",
 }
 
 

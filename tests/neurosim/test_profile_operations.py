@@ -1,0 +1,123 @@
+"""Every profiled operation: candidates agree, counts are exact, nothing public is missing."""
+
+from __future__ import annotations
+
+import inspect
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from neurosim import kernels
+from neurosim.profiling.case import Case, Request
+from neurosim.profiling.operations import OPERATIONS
+from neurosim.profiling.operations._inputs import bernoulli
+
+SMALL = {
+    "pack": (3, 130), "unpack": (3, 130), "events": (5, 130),
+    "spike_linear": (70, 65, 33), "spike_linear_decode": (4, 65, 33),
+    "spike_linear_counts": (2, 65, 33),
+    "spike_attention": (64, 2, 16), "spike_attention_step": (3, 16),
+    "sdsa": (2, 1, 9, 64), "sdsa_products": (2, 1, 9, 64),
+    "lif_scan": (3, 2, 70), "lif_training": (3, 2, 70),
+}  # fmt: skip
+NOT_TIMED = {"backends": "tells what can run, computes nothing"}
+
+
+def build(name: str, density: float = 0.3, seed: int = 0) -> Case:
+    """The case at a small shape."""
+    operation = OPERATIONS[name]
+    operation.named(SMALL[name])
+    return operation.build(Request(SMALL[name], density, seed=seed))
+
+
+def test_every_operation_has_a_small_shape_here() -> None:
+    assert set(SMALL) == set(OPERATIONS)
+
+
+def test_every_public_kernel_is_timed() -> None:
+    """A new name in `neurosim.kernels` needs an operation, or a reason in NOT_TIMED."""
+    covered = {name for operation in OPERATIONS.values() for name in operation.covers}
+    assert covered <= set(kernels.__all__)
+    functions = {name for name in kernels.__all__ if inspect.isfunction(getattr(kernels, name))}
+    assert functions - covered == set(NOT_TIMED)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("density", [0.02, 0.5, 1.0])
+def test_candidates_agree(name: str, density: float) -> None:
+    case = build(name, density)
+    case.check()
+    assert case.of("ours") and case.of("dense")
+    assert case.operation == name
+    assert tuple(case.shape) == OPERATIONS[name].letters
+    assert tuple(case.shape.values()) == SMALL[name]
+    assert case.density == (density if OPERATIONS[name].by_density else None)
+    assert next(iter(case.candidates.values())).kind == "ours"
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_default_and_measured_shapes_are_possible(name: str) -> None:
+    operation = OPERATIONS[name]
+    assert operation.bench
+    for shape in (operation.shape, *operation.bench):
+        operation.named(shape)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_traffic_is_positive_and_at_least_the_result(name: str) -> None:
+    for candidate in build(name).of("ours").values():
+        if candidate.traffic is not None:
+            assert candidate.traffic.moved > 0
+            assert candidate.traffic.reused > 0
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
+@pytest.mark.parametrize("name", ["spike_linear", "spike_linear_decode", "spike_linear_counts"])
+def test_products_have_torch_and_its_int8_form(name: str) -> None:
+    case = build(name)
+    assert "torch" in case.of("dense")
+    assert set(case.of("int8")) == {"torch int8", "torch int8 (O, I)"}
+
+
+def test_synaptic_operations_of_a_product_are_spikes_times_fan_out() -> None:
+    rows, channels, outputs = SMALL["spike_linear"]
+    rng = np.random.default_rng(5)
+    spikes = [bernoulli(rng, (rows, channels), 0.3) for _ in range(2)]
+    case = build("spike_linear", 0.3, seed=5)
+    assert case.synaptic_operations == sum(int(x.sum()) for x in spikes) / 2 * outputs
+
+
+def test_traffic_of_a_product_by_hand() -> None:
+    rows, channels, outputs = SMALL["spike_linear"]
+    case = build("spike_linear", 1.0)
+    bits = rows * channels // 8
+    found = case.candidates["float32"].traffic
+    assert found is not None
+    assert found.moved == rows * channels * outputs * 4 + bits + rows * outputs * 4
+    assert found.reused == channels * outputs * 4
+
+
+def test_a_few_rows_read_each_weight_row_once() -> None:
+    steps, channels, outputs = SMALL["spike_linear_decode"]
+    case = build("spike_linear_decode", 1.0)
+    bits = steps * channels / 8
+    found = case.candidates["int8"].traffic
+    assert found is not None
+    assert found.moved == int(channels * outputs + bits) + steps * outputs * 4
+
+
+def test_synaptic_operations_of_attention_by_hand() -> None:
+    case = build("spike_attention", 1.0)
+    tokens, heads, channels = SMALL["spike_attention"]
+    per_token = channels * channels + channels * channels  # all of v into every row; every row read
+    assert case.synaptic_operations == tokens * heads * per_token
+
+
+def test_synaptic_operations_of_masks_by_hand() -> None:
+    assert build("sdsa", 1.0).synaptic_operations == np.prod(SMALL["sdsa"])
+
+
+def test_sdsa_products_refuse_channels_that_heads_do_not_divide() -> None:
+    with pytest.raises(ValueError, match="expected channels C that 8 heads divide, got 65"):
+        OPERATIONS["sdsa_products"].build(Request((2, 1, 9, 65), 0.5))
