@@ -6,6 +6,8 @@ from neurosim.kernels.packed import PackedSpikes, pack, unpack
 from neurosim.kernels.sdsa import sdsa
 from neurosim.kernels.spike_attention import spike_attention, spike_attention_step
 from neurosim.kernels.spike_linear import spike_linear
+from neurosim.kernels.spike_linear._training import trainable_linear
+from neurosim.kernels.spike_linear._training_layer import trainable_linear_lif
 
 __all__ = [
     "Neuron",
@@ -19,5 +21,7 @@ __all__ = [
     "spike_attention",
     "spike_attention_step",
     "spike_linear",
+    "trainable_linear",
+    "trainable_linear_lif",
     "unpack",
 ]

@@ -1,0 +1,68 @@
+"""MLX functions whose work is done by Numba: how they read values, and what they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
+
+
+def values(operation: str, x: mx.array) -> npt.NDArray[np.float32]:
+    """The values of x, row-major; a view where its layout allows. ValueError while tracing."""
+    try:
+        return np.ascontiguousarray(np.asarray(x))
+    except ValueError as error:
+        raise ValueError(
+            f"{operation} runs outside mx.compile and mx.vmap only, because Numba reads the "
+            "values; compile the parts before and after it, and give batches as leading axes"
+        ) from error
+
+
+def differentiable(operation: str, function: Any, backward: Callable[..., Any]) -> Any:
+    """`function` as an MLX function with `backward` as its vjp, and clear refusals of the rest.
+
+    Args:
+        operation: its name in errors.
+        function: arrays -> tuple of arrays.
+        backward: (arguments of `function`, one cotangent per output, the outputs) -> one gradient
+            per argument.
+    """
+    second = _refusal(operation, "expected first derivatives only; a surrogate gradient has none")
+    no_vmap = _refusal(operation, "expected no mx.vmap; give batches as leading axes")
+
+    @mx.custom_function
+    def forward(*arrays: mx.array) -> Any:
+        return function(*arrays)
+
+    @forward.vjp
+    def _(primals: Any, cotangents: Any, outputs: Any) -> Any:
+        parts = [_several(part) for part in (primals, cotangents, outputs)]
+        first, middle = len(parts[0]), len(parts[0]) + len(parts[1])
+
+        @mx.custom_function
+        def gradients(*arrays: mx.array) -> Any:
+            return tuple(backward(arrays[:first], arrays[first:middle], arrays[middle:]))
+
+        gradients.vjp(second)
+        gradients.jvp(second)
+        gradients.vmap(no_vmap)
+        return gradients(*parts[0], *parts[1], *parts[2])
+
+    forward.jvp(_refusal(operation, "expected mx.grad or mx.vjp, got mx.jvp; spikes have none"))
+    forward.vmap(no_vmap)
+    return forward
+
+
+def _refusal(operation: str, reason: str) -> Callable[..., NoReturn]:
+    def rule(*arguments: Any) -> NoReturn:
+        raise ValueError(f"{operation}: {reason}")
+
+    return rule
+
+
+def _several(arrays: Any) -> tuple[mx.array, ...]:
+    """MLX passes one array bare, several in a list."""
+    return tuple(arrays) if isinstance(arrays, (tuple, list)) else (arrays,)

@@ -1,0 +1,186 @@
+"""A spiking layer, spike linear and the neurons it feeds, as one MLX function with a gradient."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import mlx.core as mx
+import numpy as np
+
+from neurosim.kernels._arrays import new_output
+from neurosim.kernels._training import differentiable, values
+from neurosim.kernels.lif_scan import Neuron, cpu
+from neurosim.kernels.packed._words import new_words
+from neurosim.kernels.spike_linear._sparse import listed_slopes
+from neurosim.kernels.spike_linear._training import (
+    LISTED_SHARE,
+    Data,
+    Floats,
+    Left,
+    data,
+    rows_of,
+)
+
+_NAME = "spike_linear_lif"
+SCALES = ("decay", "gain", "threshold")
+_BINARY = Neuron()
+
+
+def trainable_linear_lif(
+    spikes: mx.array | Data,
+    weight: mx.array,
+    threshold: mx.array | float = 1.0,
+    decay: mx.array | float = 0.5,
+    gain: mx.array | float = 1.0,
+    neuron: Neuron = _BINARY,
+    state: mx.array | None = None,
+) -> tuple[mx.array, mx.array]:
+    """A spiking layer over T steps for training: `lif_spikes` of `trainable_linear`, and cheaper.
+
+    Sums become membranes in place. Where the surrogate is 0 beyond a range (boxcar, integer
+    spikes), the gradient of the incoming spikes comes from few slopes: with the reset soft and
+    detached and one decay for all neurons, decay over time commutes with the weights,
+
+        ds[t] = e[t] W^T + decay ds[t+1],    e[t] = gain surrogate'(u[t]) g[t]
+
+    so that only e, not the dense du, is multiplied by W^T. Otherwise du is.
+
+    Args:
+        spikes, weight: as in `trainable_linear`; spikes (T, ..., I), weight (I, O).
+        threshold, decay, gain, neuron, state: as in `lif_spikes`, for the O neurons.
+
+    Returns:
+        spikes (T, ..., O) as float32, and the last state (..., O).
+    """
+    given = data(_NAME, spikes, weight, 2)
+    neurons, middle = weight.shape[1], tuple(spikes.shape[1:-1])
+    rows = int(np.prod(middle, dtype=np.int64))
+    if state is not None and (state.dtype != mx.float32 or state.shape != (*middle, neurons)):
+        raise ValueError(
+            f"{_NAME}: expected a float32 state of shape {(*middle, neurons)}, got {state.dtype} "
+            f"{tuple(state.shape)}"
+        )
+    primals: dict[str, mx.array] = {"weight": weight}
+    numbers: dict[str, float] = {}
+    for name, part in (("decay", decay), ("gain", gain), ("threshold", threshold)):
+        if isinstance(part, mx.array):
+            primals[name] = _per_neuron(name, part, neurons)
+        else:
+            numbers[name] = part
+    if state is not None:
+        primals["state"] = state.reshape(rows, neurons)
+    if given is None:
+        primals["spikes"] = cast(mx.array, spikes)
+    layer = _Layer(neuron, (spikes.shape[0], rows, neurons), tuple(primals), numbers, given)
+    arrays = primals.values()
+    fired, last = differentiable(_NAME, layer.forward, layer.backward)(*arrays)
+    return fired.reshape(spikes.shape[0], *middle, neurons), last.reshape(*middle, neurons)
+
+
+def _per_neuron(name: str, array: mx.array, neurons: int) -> mx.array:
+    if array.dtype != mx.float32 or array.shape not in ((), (neurons,)):
+        raise ValueError(
+            f"{_NAME}: expected a float32 {name} of shape () or ({neurons},), got {array.dtype} "
+            f"{tuple(array.shape)}"
+        )
+    return mx.broadcast_to(array, (neurons,))
+
+
+class _Kept(NamedTuple):
+    """What the forward pass leaves for the backward pass; rows R, neurons padded to 64 W."""
+
+    left: Left  # (T R, I)
+    input: Floats  # x of the neurons, (T, R, 64 W), where their parameters learn
+    membrane: Floats  # u, (T, R, 64 W)
+    state: Floats  # before the first step, (R, 64 W)
+    scales: tuple[Floats, Floats, Floats]  # decay, gain, threshold (64 W,)
+
+
+class _Layer:
+    """One call of `trainable_linear_lif`; `names` are those of the arrays that both passes get."""
+
+    def __init__(
+        self,
+        neuron: Neuron,
+        shape: tuple[int, int, int],
+        names: tuple[str, ...],
+        numbers: dict[str, float],
+        given: Left | None,
+    ) -> None:
+        self._neuron, self._shape, self._names = neuron, shape, names
+        self._numbers, self._given = numbers, given
+        self._kept: list[_Kept] = []
+
+    def forward(self, *arrays: mx.array) -> tuple[mx.array, mx.array]:
+        """Spikes (T, R, O) and last state (R, O)."""
+        found = {name: values(_NAME, x) for name, x in zip(self._names, arrays, strict=True)}
+        steps, rows, neurons = self._shape
+        width = neurons + -neurons % 64
+        decay, gain, threshold = (
+            found[name] if name in found else np.full(neurons, self._numbers[name], np.float32)
+            for name in SCALES
+        )
+        if not (threshold > 0).all():
+            raise ValueError(f"{_NAME}: expected positive thresholds, got {threshold.min()}")
+        scales = cpu.padded(decay), cpu.padded(gain), cpu.padded(threshold, 1)
+        left = self._given or Left.of(rows_of(found["spikes"]))
+        membrane = new_words((steps, rows, width // 2)).view(np.float32)
+        left.times(found["weight"], rows_of(membrane))
+        inputs = membrane.copy() if self._learn else membrane
+        state = np.zeros((rows, width), np.float32)
+        if "state" in found:
+            state[:, :neurons] = found["state"]
+        spikes, spikes_view = new_output(membrane.shape)
+        last, last_view = new_output((rows, width))
+        last_view[:] = state
+        cpu.scan_into(inputs, *scales, self._neuron, last_view, spikes_view, membrane)
+        self._kept[:] = [_Kept(left, inputs, membrane, state, scales)]
+        return spikes[..., :neurons], last[:, :neurons]
+
+    @property
+    def _learn(self) -> bool:
+        return any(name in SCALES for name in self._names)
+
+    def backward(self, primals: Any, cotangents: Any, outputs: Any) -> list[mx.array]:
+        """Gradients of the arguments of `forward`."""
+        kept, neurons = self._kept[0], self._shape[2]
+        right = values(_NAME, primals[0])
+        gradient, end = (cpu.padded(values(_NAME, array)) for array in cotangents)
+        du, state = (
+            new_words((*x.shape[:-1], x.shape[-1] // 2)).view(np.float32)
+            for x in (kept.membrane, kept.state)
+        )
+        scales = cpu.backward_into(
+            gradient, end, kept.input, kept.membrane, kept.state, *kept.scales,
+            self._neuron, self._learn, du, state,
+        )  # fmt: skip
+        found, view = new_output(right.shape)
+        kept.left.transposed_times(rows_of(du), view)
+        gradients = {"weight": found}
+        for name, part in zip(SCALES, scales, strict=True):
+            if name in self._names:
+                gradients[name] = mx.array(part[:neurons])
+        if "state" in self._names:
+            gradients["state"] = mx.array(state[:, :neurons])
+        if self._given is None:
+            gradients["spikes"], view = new_output(primals[-1].shape)
+            self._spike_gradient(kept, gradient, end, du, right, rows_of(view))
+        return [gradients[name] for name in self._names]
+
+    def _spike_gradient(
+        self, kept: _Kept, gradient: Floats, end: Floats, du: Floats, right: Floats, out: Floats
+    ) -> None:
+        """Fill out (T R, I) with the gradient of the spikes."""
+        neuron, (decay, gain, threshold) = self._neuron, kept.scales
+        limited = neuron.levels is not None or neuron.surrogate == "boxcar"
+        commutes = neuron.reset == "soft" and neuron.detach_reset and not end.any()
+        columns = right.shape[1]
+        if limited and commutes and (decay[:columns] == decay[0]).all():
+            slopes = listed_slopes(
+                rows_of(gradient), rows_of(kept.membrane), threshold, gain,
+                neuron.levels or 0, neuron.sharpness, LISTED_SHARE,
+            )  # fmt: skip
+            if slopes is not None:
+                slopes.times(right, out, True, float(decay[0]), kept.state.shape[0])
+                return
+        Left.of(rows_of(du)).times_transposed(right, out)
