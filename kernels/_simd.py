@@ -21,6 +21,10 @@ _ELEMENTS = {
     "int16": ir.IntType(16),
     "int32": ir.IntType(32),
     "int64": ir.IntType(64),
+    "uint8": ir.IntType(8),
+    "uint16": ir.IntType(16),
+    "uint32": ir.IntType(32),
+    "float16": ir.HalfType(),
     "float32": ir.FloatType(),
 }
 
@@ -40,7 +44,10 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(manager, kind, kind.llvm)
 
 
-def _pointer(context: Any, builder: Any, vector: Vector, kind: Any, array: Any, index: Any) -> Any:
+def pointer_to(
+    context: Any, builder: Any, vector: Vector, kind: Any, array: Any, index: Any
+) -> Any:
+    """Address of an element of an array, as that of a vector."""
     data = context.make_array(kind)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [index]), vector.llvm.as_pointer())
 
@@ -64,7 +71,7 @@ def load(vector: Vector) -> Callable[..., Any]:
     @intrinsic  # type: ignore[untyped-decorator]
     def operation(typing_context: Any, array: Any, index: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            pointer = _pointer(context, builder, vector, signature.args[0], *arguments)
+            pointer = pointer_to(context, builder, vector, signature.args[0], *arguments)
             return builder.load(pointer, align=1)
 
         return vector(array, types.intp), code
@@ -78,7 +85,7 @@ def store(vector: Vector) -> Callable[..., Any]:
     @intrinsic  # type: ignore[untyped-decorator]
     def operation(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            pointer = _pointer(context, builder, vector, signature.args[0], *arguments[:2])
+            pointer = pointer_to(context, builder, vector, signature.args[0], *arguments[:2])
             builder.store(arguments[2], pointer, align=1)
             return context.get_dummy_value()
 

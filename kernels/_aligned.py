@@ -1,0 +1,18 @@
+"""Arrays that start on a cache line: a vector load that crosses two lines costs two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_LINE = 64  # bytes: a cache line of x86, half one of Apple silicon, an AVX-512 register
+
+
+def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """A C-contiguous array on a cache line boundary, not initialised."""
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    store = np.empty(size + _LINE, np.uint8)
+    start = -store.ctypes.data % _LINE
+    return store[start : start + size].view(dtype).reshape(shape)
