@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels._dispatch import choose
+from neurosim.kernels.lif_scan import BACKENDS as NEURONS
 from neurosim.kernels.lif_scan import Neuron, lif_scan
 from neurosim.kernels.packed import PackedSpikes
+from neurosim.kernels.packed._words import Words
 from neurosim.kernels.sdsa import cpu, reference
+from neurosim.kernels.sdsa._edges import edges
+from neurosim.kernels.sdsa._heads import merge, split
+from neurosim.kernels.spike_attention._types import Planes
 
 __all__ = ["BACKENDS", "VARIANTS", "sdsa"]
 
@@ -32,6 +38,7 @@ def sdsa(
     gain: float = 0.5,
     neuron: Neuron = _HARD,
     backend: str = "auto",
+    causal: bool = False,
 ) -> PackedSpikes:
     """Attention between spikes without multiplication or softmax; every token sees every other.
 
@@ -49,8 +56,12 @@ def sdsa(
     (rounding half up, where the small released models round half to even), and v with 4 C channels.
     Planes of q, k and v are combined with all cross terms: counts are summed, not plane by plane.
 
+    With `causal`, sums are over the tokens so far, l <= i, and every token has its own neuron (for
+    language; the papers' models see whole images).
+
     Sums are exact integers (input for which they could exceed int32 is refused); SN sees them as
-    float32 times `scale`, so all backends give the same bits.
+    float32 times `scale`, so all backends give the same bits. A neuron without memory (one step, or
+    decay 0) becomes integer thresholds with the same outcome, and nothing but words is written.
 
     Args:
         q, k: (T, B, L, C); binary, but for the integer form.
@@ -60,36 +71,45 @@ def sdsa(
         scale: factor on the sums, float32.
         threshold: one number; in variant 4 one per channel, (V,).
         decay, gain, neuron: see `lif_scan`.
-        backend: "auto", "cpu" (Numba, one thread) or "reference" (numpy).
+        backend: "auto", "cpu" (Numba, one thread), "reference" (numpy), "metal" or
+            "metal-emulated".
+        causal: whether a token sees only itself and those before it.
 
     Returns:
         spikes (T, B, L, V), binary or 0..levels of the neuron.
     """
     _check(q, k, v, variant, heads, threshold, neuron)
-    module = choose("sdsa", backend, BACKENDS)
-    factor = np.float32(scale)
-    if variant in ("1", "2"):
-        steps, batch, tokens, channels = q.shape
-        words = [
-            None if x is None else x.words.reshape(steps * batch, tokens, x.words.shape[2])
-            for x in (q, k, v)
-        ]
-        sums = module.column_sums(words[1], words[2], channels)
-        current = sums.reshape(steps, batch, channels).astype(np.float32) * factor
-        fired = lif_scan(
-            current, threshold, decay, gain, neuron, output="packed", backend=backend
-        ).spikes
-        assert isinstance(fired, PackedSpikes)
-        kept = module.masked(words[0], fired.words[0])
-        return PackedSpikes(kept.reshape(q.words.shape), q.shape)
-    assert v is not None
-    groups = q.shape[0] * q.shape[1]
-    counts = [x.unpack().reshape(groups, *x.shape[2:]) for x in (q, k, v)]
-    sums = module.products(*counts, heads)
-    current = sums.reshape(v.shape).astype(np.float32) * factor
-    out = lif_scan(current, threshold, decay, gain, neuron, output="packed", backend=backend).spikes
-    assert isinstance(out, PackedSpikes)
-    return out
+    columns = variant in ("1", "2")
+    largest = q.shape[2] if columns else _largest(q, k, v, heads)
+    if largest > _LARGEST:
+        raise ValueError(
+            f"expected sums within int32, got up to {largest} for {q.shape[2]} tokens of "
+            f"{q.shape[3] // heads} channels; use fewer tokens, levels or channels a head"
+        )
+    module = choose("sdsa", backend, BACKENDS, q.shape[3] if columns else q.shape[3] // heads)
+    limits = edges(largest, q.shape[0], scale, threshold, decay, gain, neuron)
+    if columns:
+        words = [_grouped(x) for x in (q, k)] + [None if v is None else _grouped(v)]
+        if limits is not None:
+            out = module.gated(*words, q.size, int(limits[0, 0]), causal)
+            return PackedSpikes.trusted(out.reshape(q.words.shape), q.shape, time_axis=0)
+        sums = module.column_sums(*words[1:], q.size, causal)
+        sums = sums.reshape(*q.shape[:2], sums.shape[1], q.size)
+    else:
+        assert v is not None
+        operands = [_by_head(x, heads) for x in (q, k, v)]
+        if limits is not None:
+            found = module.linear(*operands, None, True, causal, _tiled(limits, v, heads))
+            return _merged(found, v, heads)
+        sums = module.linear(*operands, None, True, causal, None).reshape(v.shape)
+    current = sums.astype(np.float32) * np.float32(scale)
+    fired: Any = lif_scan(
+        current, threshold, decay, gain, neuron, output="packed", backend=_host(backend)
+    ).spikes
+    if not columns:
+        return fired  # type: ignore[no-any-return]
+    mask = fired.words.reshape(q.shape[0] * q.shape[1], current.shape[2], q.words.shape[2])
+    return PackedSpikes.trusted((words[0] & mask).reshape(q.words.shape), q.shape, time_axis=0)
 
 
 def _check(
@@ -133,10 +153,45 @@ def _check(
         raise ValueError(
             f"expected one threshold in variant {variant}; variant 4 has one a channel"
         )
-    if v is not None and variant not in ("1", "2"):
-        largest = q.shape[2] * (q.shape[3] // heads) * q.levels * k.levels * v.levels
-        if largest > _LARGEST:
-            raise ValueError(
-                f"expected sums within int32, got up to {largest} for {q.shape[2]} tokens of "
-                f"{q.shape[3] // heads} channels; use fewer tokens, levels or channels a head"
-            )
+    if np.ndim(threshold) and v is not None and np.shape(threshold) != v.shape[3:]:
+        raise ValueError(
+            f"expected one threshold or one per channel {v.shape[3:]}, got {np.shape(threshold)}"
+        )
+
+
+def _largest(q: PackedSpikes, k: PackedSpikes, v: PackedSpikes | None, heads: int) -> int:
+    """A bound on the sums."""
+    levels = 1 if v is None else q.levels * k.levels * v.levels
+    return q.shape[2] * (q.shape[3] // heads) * levels
+
+
+def _grouped(x: PackedSpikes) -> Words:
+    """Words (T B, L, W) of binary spikes."""
+    words: Words = x.words.reshape(x.shape[0] * x.shape[1], x.shape[2], x.words.shape[2])
+    return words
+
+
+def _by_head(x: PackedSpikes, heads: int) -> Planes:
+    size = x.size // heads
+    words = split(x.words, heads, size)
+    shape = len(words), x.shape[0] * x.shape[1], x.shape[2], heads, words.shape[3]
+    return Planes(words.reshape(shape), x.levels, x.signed, x.code, size, x.plane_weights)
+
+
+def _tiled(limits: npt.NDArray[np.int32], v: PackedSpikes, heads: int) -> npt.NDArray[np.int32]:
+    """Limits (levels, 1 or V) as (levels, 1 or heads, V / heads)."""
+    size = v.size // heads
+    if limits.shape[1] == 1 and v.size != 1:
+        return np.ascontiguousarray(np.broadcast_to(limits[..., None], (len(limits), 1, size)))
+    return limits.reshape(len(limits), heads, size)
+
+
+def _merged(words: Words, v: PackedSpikes, heads: int) -> PackedSpikes:
+    """Words (levels, T B, L, heads, W) as spikes of the shape of v."""
+    rows = words.reshape(len(words), v.rows, heads, words.shape[4])
+    return PackedSpikes.trusted(merge(rows, v.size // heads), v.shape, len(words), time_axis=0)
+
+
+def _host(backend: str) -> str:
+    """The backend for `lif_scan`, where it has it."""
+    return backend if backend in NEURONS else "auto"

@@ -1,4 +1,4 @@
-"""Integer sums of spike-driven self-attention in plain numpy: the definition of right."""
+"""Spike-driven self-attention in plain numpy: the definition of right."""
 
 from __future__ import annotations
 
@@ -7,29 +7,31 @@ import numpy.typing as npt
 
 from neurosim.kernels.packed import reference as packed
 from neurosim.kernels.packed._words import Words
+from neurosim.kernels.spike_attention.reference import linear
 
-Spikes = npt.NDArray[np.int8]
+__all__ = ["column_sums", "gated", "linear"]
+
 Sums = npt.NDArray[np.int32]
 
 
-def column_sums(k: Words, v: Words | None, columns: int) -> Sums:
-    """Tokens in which k AND v fires (k alone for None): words (G, L, W) -> (G, C)."""
+def column_sums(k: Words, v: Words | None, columns: int, causal: bool) -> Sums:
+    """Tokens in which k AND v fires (k alone for None): words (G, L, W) -> (G, 1, C).
+
+    Where causal, the tokens so far: (G, L, C).
+    """
     groups, tokens, width = k.shape
-    both = k if v is None else k & v
-    bits = packed.unpack(both.reshape(1, groups * tokens, width), 1, False, "thermometer", columns)
-    return np.asarray(bits.reshape(groups, tokens, columns).sum(axis=1), np.int32)
+    both = (k if v is None else k & v).reshape(1, groups * tokens, width)
+    bits = packed.unpack(both, 1, False, "thermometer", columns, np.int8)
+    fired = bits.reshape(groups, tokens, columns)
+    if causal:
+        return np.cumsum(fired, axis=1, dtype=np.int32)
+    return np.asarray(fired.sum(axis=1, keepdims=True), np.int32)
 
 
-def masked(q: Words, mask: Words) -> Words:
-    """q AND mask for every token: words (G, L, W) and (G, W) -> (G, L, W)."""
-    return np.asarray(q & mask[:, None])
-
-
-def products(q: Spikes, k: Spikes, v: Spikes, heads: int) -> Sums:
-    """q (k^T v) of every head: q, k (G, L, C), v (G, L, V) -> (G, L, V)."""
-    groups, tokens, _ = q.shape
-    split = [x.reshape(groups, tokens, heads, x.shape[2] // heads) for x in (q, k, v)]
-    q64, k64, v64 = (x.astype(np.int64) for x in split)
-    state = np.einsum("glhc,glhv->ghcv", k64, v64)
-    out = np.einsum("glhc,ghcv->glhv", q64, state)
-    return np.asarray(out, np.int32).reshape(v.shape)
+def gated(q: Words, k: Words, v: Words | None, columns: int, edge: int, causal: bool) -> Words:
+    """q where the column sum reaches `edge`, at least 0: words (G, L, W)."""
+    groups, _, width = q.shape
+    above = (column_sums(k, v, columns, causal) >= edge).astype(np.int8)
+    rows = above.reshape(groups * above.shape[1], columns)
+    mask, _ = packed.pack(rows, 1, False, "thermometer")
+    return np.asarray(q & mask.reshape(groups, above.shape[1], width))

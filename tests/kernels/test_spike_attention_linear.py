@@ -207,9 +207,10 @@ def test_kinds_of_arrays() -> None:
     """int8 like packed, any layout; MLX in, MLX out."""
     rng = np.random.default_rng(2)
     counts = [_spikes(rng, (2, 30, 10), 0.5, 3, True).unpack() for _ in range(3)]
+    flipped = [x[:, ::-1].copy() for x in counts]
     out, state = spike_attention(*(pack(x, 3, True) for x in counts))
-    for given in (counts, [np.asfortranarray(x) for x in counts], [x[::1, :, :] for x in counts]):
-        found = spike_attention(*given)
+    for same in (counts, [np.asfortranarray(x) for x in counts], [x[:, ::-1] for x in flipped]):
+        found = spike_attention(*same)
         np.testing.assert_array_equal(found.out, out)
         np.testing.assert_array_equal(found.state, state)
     found = spike_attention(*(mx.array(x) for x in counts))
