@@ -145,6 +145,14 @@ def _spread(fill: Callable[[Piece], None], panels: int, rows: int, threads: int)
         pass
 
 
+def spread_rows(fill: Callable[[int, int], None], rows: int, threads: int) -> None:
+    """Fill all rows, in blocks."""
+    if threads == 1:
+        fill(0, rows)
+        return
+    _spread(lambda piece: fill(piece[2], piece[3]), 1, rows, threads)
+
+
 def _pieces(panels: int, rows: int, threads: int) -> Iterator[Piece]:
     across = min(panels, threads)
     down = min(rows, -(-threads // across))
