@@ -1,18 +1,21 @@
 """Accumulate-only spike operations, and the dense helpers around them, each with its backends."""
 
 from neurosim.kernels._available import backends
+from neurosim.kernels.grad_weight import grad_weight
 from neurosim.kernels.lif_scan import Neuron, lif_backward, lif_scan, lif_spikes
 from neurosim.kernels.packed import PackedSpikes, pack, unpack
 from neurosim.kernels.sdsa import sdsa
 from neurosim.kernels.spike_attention import spike_attention, spike_attention_step
-from neurosim.kernels.spike_linear import spike_linear
+from neurosim.kernels.spike_linear import PackedWeight, spike_linear
 from neurosim.kernels.spike_linear._training import trainable_linear
 from neurosim.kernels.spike_linear._training_layer import trainable_linear_lif
 
 __all__ = [
     "Neuron",
     "PackedSpikes",
+    "PackedWeight",
     "backends",
+    "grad_weight",
     "lif_backward",
     "lif_scan",
     "lif_spikes",

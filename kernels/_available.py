@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from neurosim.kernels import fast_blas
+from neurosim.kernels.grad_weight import BACKENDS as GRAD_WEIGHT
 from neurosim.kernels.lif_scan import BACKENDS as LIF
 from neurosim.kernels.packed import BACKENDS as PACKED
 from neurosim.kernels.sdsa import BACKENDS as SDSA
@@ -14,6 +15,7 @@ from neurosim.kernels.spike_linear import BACKENDS as LINEAR
 
 _OPERATIONS: dict[str, Mapping[str, Any]] = {
     "spike_linear": LINEAR,
+    "grad_weight": GRAD_WEIGHT,
     "spike_attention": ATTENTION,
     "lif_scan": LIF,
     "pack": PACKED,

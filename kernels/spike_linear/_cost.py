@@ -112,10 +112,12 @@ def cannot(algo: str, rows: int, classes: int) -> str | None:
     return None
 
 
-def cheapest(spikes: PackedSpikes, weight: PackedWeight) -> str:
+def cheapest(
+    spikes: PackedSpikes, weight: PackedWeight, among: tuple[str, ...] = ALGORITHMS
+) -> str:
     """The algorithm that should be the fastest."""
     times = Work.of(spikes, weight).times(MEASURED[weight.bits, far(spikes.rows, weight)])
-    return min(times, key=lambda algo: times[algo])
+    return min((algo for algo in times if algo in among), key=lambda algo: times[algo])
 
 
 @compiled
