@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import numpy.typing as npt
 
-from neurosim.kernels.spike_attention import _decaying, _exact, cpu, reference
+from neurosim.kernels._metal import metal_backends
+from neurosim.kernels.spike_attention import _decaying, _exact, cpu, metal, reference
 from neurosim.kernels.spike_attention._types import Attention
 
 __all__ = ["BACKENDS", "Attention", "spike_attention", "spike_attention_step"]
 
-BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "reference": reference}
+BACKENDS: dict[str, Any] = {"cpu": cpu, "reference": reference, **metal_backends(metal)}
 
 
 def spike_attention(
