@@ -9,15 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels._dispatch import choose
+from neurosim.kernels._metal import metal_backends
 from neurosim.kernels.packed import PackedSpikes
-from neurosim.kernels.spike_linear import cpu, reference
+from neurosim.kernels.spike_linear import cpu, metal, reference
 from neurosim.kernels.spike_linear._cost import ALGORITHMS
 from neurosim.kernels.spike_linear._types import Sums
 from neurosim.kernels.spike_linear._weight import PackedWeight
 
 __all__ = ["BACKENDS", "PackedWeight", "spike_linear"]
 
-BACKENDS: dict[str, Any] = {"cpu": cpu, "reference": reference}
+BACKENDS: dict[str, Any] = {"cpu": cpu, "reference": reference, **metal_backends(metal)}
 _INT8, _FLOAT32 = np.dtype(np.int8), np.dtype(np.float32)
 _INT32_MAX = 2**31 - 1
 

@@ -14,7 +14,7 @@ from properties import examples
 from neurosim.kernels import pack
 from neurosim.kernels._metal import Launch, on_gpu
 from neurosim.kernels.metal_emulator import emulate, emulate_traced, unavailable
-from neurosim.kernels.spike_linear import metal, reference
+from neurosim.kernels.spike_linear import PackedWeight, metal, reference, spike_linear
 
 NO_EMULATOR = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 LAUNCHERS = [
@@ -88,6 +88,61 @@ def test_decode(launch: Launch, rows: int, kind: type) -> None:
         weight = _weights(rng, (inputs, outputs), kind)
         counts = _counts(rng, (rows, inputs), density, 1, False)
         _check(_packed(launch, counts, weight), counts, weight)
+
+
+@pytest.mark.parametrize("panel", [64, 128])
+@pytest.mark.parametrize("bits", [32, 16, 8, 4])
+@pytest.mark.parametrize("launch", LAUNCHERS)
+def test_packed_weights(launch: Launch, bits: int, panel: int) -> None:
+    """Counts, words and decode on the panels themselves, across their borders."""
+    rng = np.random.default_rng(bits)
+    for inputs, outputs in ((70, 150), (3, 1), (65, 257)):
+        values = _weights(rng, (inputs, outputs), np.float32)
+        if bits < 16:
+            values = rng.integers(-(1 << (bits - 1)), 1 << (bits - 1), values.shape)
+        weight = PackedWeight.pack(values, bits, panel)
+        plain = weight.unpack().astype(np.int8 if bits < 16 else np.float32)
+        counts = _counts(rng, (3, inputs), 0.4, 3, True)
+        _check(metal.spike_linear(launch, counts, weight), counts, plain)
+        _check(_packed(launch, counts, weight, 3, True), counts, plain)
+        binary = np.abs(counts).clip(0, 1)
+        _check(_packed(launch, binary, weight), binary, plain)
+
+
+@pytest.mark.parametrize(("bits", "inputs"), [(8, 1100), (4, 9000)])
+@NO_EMULATOR
+def test_packed_sums_are_flushed(bits: int, inputs: int) -> None:
+    """More rows than two 16-bit sums in a word hold, at both ends of the weights' range."""
+    for value in (-(1 << (bits - 1)), (1 << (bits - 1)) - 1):
+        plain = np.full((inputs, 70), value, np.int8)
+        weight = PackedWeight.pack(plain, bits)
+        for rows in (2, 9):
+            ones = np.ones((rows, inputs), np.int8)
+            if rows * inputs < 20000:
+                _check(_packed(emulate, ones, weight), ones, plain)
+        _check(metal.spike_linear(emulate, -ones[:1], weight), -ones[:1], plain)
+
+
+@NO_EMULATOR
+def test_public_function() -> None:
+    """MLX arrays come back as MLX arrays; algorithms of the CPU are refused."""
+    rng = np.random.default_rng(2)
+    counts, weight = _counts(rng, (3, 70), 0.3, 2, True), _weights(rng, (70, 40), np.float32)
+    out = spike_linear(mx.array(counts), mx.array(weight), backend="metal-emulated")
+    assert isinstance(out, mx.array)
+    _check(out, counts, weight)
+    spikes = pack(counts.reshape(3, 1, 70), 2, True)
+    out = spike_linear(spikes, weight, backend="metal-emulated")
+    assert out.shape == (3, 1, 40)
+    _check(out[:, 0], counts, weight)
+    with pytest.raises(ValueError, match="only the CPU has others"):
+        spike_linear(counts, weight, algo="lut", backend="metal-emulated")
+
+
+@pytest.mark.skipif(mx.metal.is_available(), reason="there is a GPU")
+def test_no_gpu_is_a_clear_error() -> None:
+    with pytest.raises(ValueError, match="backend 'metal' cannot run this: .*metal-emulated"):
+        spike_linear(np.zeros((1, 3), np.int8), np.zeros((3, 2), np.int8), backend="metal")
 
 
 @KINDS
