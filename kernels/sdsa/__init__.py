@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels._dispatch import choose
+from neurosim.kernels._metal import metal_backends
 from neurosim.kernels.lif_scan import BACKENDS as NEURONS
 from neurosim.kernels.lif_scan import Neuron, lif_scan
 from neurosim.kernels.packed import PackedSpikes
 from neurosim.kernels.packed._words import Words
-from neurosim.kernels.sdsa import cpu, reference
+from neurosim.kernels.sdsa import cpu, metal, reference
 from neurosim.kernels.sdsa._edges import edges
 from neurosim.kernels.sdsa._heads import merge, split
 from neurosim.kernels.spike_attention._types import Planes
 
 __all__ = ["BACKENDS", "VARIANTS", "sdsa"]
 
-BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "reference": reference}
+BACKENDS: dict[str, Any] = {"cpu": cpu, "reference": reference, **metal_backends(metal)}
 VARIANTS = ("1", "2", "3", "4", "integer")
 _LARGEST = 2**31 - 1
 _HARD = Neuron("hard")
@@ -86,7 +86,7 @@ def sdsa(
             f"expected sums within int32, got up to {largest} for {q.shape[2]} tokens of "
             f"{q.shape[3] // heads} channels; use fewer tokens, levels or channels a head"
         )
-    module = choose("sdsa", backend, BACKENDS, q.shape[3] if columns else q.shape[3] // heads)
+    module = choose("sdsa", backend, BACKENDS, 0 if columns else q.shape[3] // heads)
     limits = edges(largest, q.shape[0], scale, threshold, decay, gain, neuron)
     if columns:
         words = [_grouped(x) for x in (q, k)] + [None if v is None else _grouped(v)]

@@ -166,14 +166,13 @@ def test_public_functions(
         step = spike_attention_step(state, *token, backend="metal-emulated")
         np.testing.assert_array_equal(step, sums[:, t])
     np.testing.assert_array_equal(state, final)
-    given = [x.unpack() for x in (q, k, v)]  # (L, H, D) for the form with decay
-    shifts = np.arange(tokens)
-    for name, state in zip(("cpu", "metal-emulated"), np.zeros((2, tokens, size, size), "i4")):
-        first = spike_attention(*given, shifts, 3, state, backend=name)
-        if name == "cpu":
-            wanted = first
-    np.testing.assert_array_equal(first.out, wanted.out)
-    np.testing.assert_array_equal(first.state, wanted.state)
+    counts = [x.unpack() for x in (q, k, v)]  # (L, H, D) for the form with decay
+    wanted, found = (
+        spike_attention(*counts, np.arange(tokens), 3, backend=name)
+        for name in ("cpu", "metal-emulated")
+    )
+    np.testing.assert_array_equal(found.out, wanted.out)
+    np.testing.assert_array_equal(found.state, wanted.state)
 
 
 @NO_EMULATOR
