@@ -12,6 +12,7 @@ from neurosim.kernels.packed import BACKENDS as PACKED
 from neurosim.kernels.sdsa import BACKENDS as SDSA
 from neurosim.kernels.spike_attention import BACKENDS as ATTENTION
 from neurosim.kernels.spike_linear import BACKENDS as LINEAR
+from neurosim.kernels.spike_taps import BACKENDS as TAPS
 
 _OPERATIONS: dict[str, Mapping[str, Any]] = {
     "spike_linear": LINEAR,
@@ -20,6 +21,7 @@ _OPERATIONS: dict[str, Mapping[str, Any]] = {
     "lif_scan": LIF,
     "pack": PACKED,
     "sdsa": SDSA,
+    "spike_taps": TAPS,
 }
 
 
