@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--shape", help="of one operation, e.g. 1024x512x512 (rows x I x O)")
     parser.add_argument("--backend", default="auto", help="auto, cpu, reference or metal")
+    parser.add_argument("--algo", help="of spike_linear, e.g. auto,gather,lut (default auto)")
     parser.add_argument("--threads", type=int, default=1, help="of BLAS and kernels (default 1)")
     parser.add_argument("--thorough", action="store_true", help="15 longer samples instead of 7")
     parser.add_argument(
@@ -112,7 +113,9 @@ def _jobs(options: argparse.Namespace, chosen: list[Operation]) -> list[Job]:
             "--model m1 predicts Metal's from its counts"
         )
     densities = _densities(options.density, DENSITIES)
-    return jobs(chosen, densities, _shape(options.shape), options.backend, options.threads)
+    algos = tuple(dict.fromkeys((options.algo or "auto").split(",")))
+    shape = _shape(options.shape)
+    return jobs(chosen, densities, shape, options.backend, options.threads, algos)
 
 
 def _progress(console: Console, quiet: bool) -> Progress:

@@ -88,6 +88,7 @@ class Measured:
             }
             if candidate.kind == "ours":
                 row |= {
+                    "algo": candidate.algo,
                     "dense_ratio": self.ratio(name, "dense"),
                     "int8_ratio": self.ratio(name, "int8"),
                     "other_ratio": self.ratio(name, "other"),

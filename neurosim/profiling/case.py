@@ -37,13 +37,15 @@ class Candidate:
             the same by a dense int8 product; "other", another result that plays the same role
             (softmax attention), not compared.
         traffic: of ours.
-        view: its result as an array to compare.
+        view: its result as an array to compare; None where it is another result of ours.
+        algo: the algorithm that ours takes, where there are several.
     """
 
     run: Run
     kind: Kind
     traffic: Traffic | None = None
-    view: Callable[[Any], Any] = np.asarray
+    view: Callable[[Any], Any] | None = np.asarray
+    algo: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Case:
         (first, expected), *rest = (
             (name, np.asarray(candidate.view(candidate.run()), np.float64))
             for name, candidate in compared.items()
+            if candidate.view is not None
         )
         limit = self.tolerance * np.abs(expected).max(initial=0)
         for name, result in rest:
@@ -97,6 +100,7 @@ class Request:
         density: share of neurons that spike.
         backend: "auto" or a name of the operation's backends.
         threads: for the operations that take it.
+        algos: for the operations that take them; each is a candidate.
         seed: of inputs and weights.
     """
 
@@ -104,6 +108,7 @@ class Request:
     density: float
     backend: str = "auto"
     threads: int = 1
+    algos: tuple[str, ...] = ("auto",)
     seed: int = 0
 
 
@@ -120,6 +125,7 @@ class Operation:
         covers: public functions of `neurosim.kernels` that are timed.
         by_density: whether density matters.
         bench: the shapes that `benchmarks.run` measures.
+        algos: that can be forced.
         small: a shape that the Metal emulator runs within seconds; None without Metal kernels.
     """
 
@@ -131,6 +137,7 @@ class Operation:
     covers: tuple[str, ...]
     by_density: bool = True
     bench: tuple[tuple[int, ...], ...] = ()
+    algos: tuple[str, ...] = ()
     small: tuple[int, ...] | None = None
 
     def named(self, shape: tuple[int, ...]) -> dict[str, int]:

@@ -39,6 +39,7 @@ def jobs(
     shape: tuple[int, ...] | None = None,
     backend: str = "auto",
     threads: int = 1,
+    algos: tuple[str, ...] = ("auto",),
 ) -> list[Job]:
     """Every operation at every density; at its default shape if none is given."""
     if shape is not None and len(operations) != 1:
@@ -52,8 +53,14 @@ def jobs(
     for operation in operations:
         wanted = operation.shape if shape is None else shape
         operation.named(wanted)
+        impossible = sorted(set(algos) - {"auto", *operation.algos})
+        if impossible:
+            raise ValueError(
+                f"expected algo {', '.join(('auto', *operation.algos))} of {operation.name}, got "
+                f"{', '.join(impossible)}"
+            )
         for density in densities if operation.by_density else (_ANY_DENSITY,):
-            found.append(Job(operation, Request(wanted, density, backend, threads)))
+            found.append(Job(operation, Request(wanted, density, backend, threads, algos)))
     return found
 
 

@@ -112,7 +112,7 @@ def _add(table: Table, one: Measured, roofline: Roofline, with_int8: bool) -> No
         fraction = None if traffic is None else roofline.fraction(traffic, times.median)
         cells = [
             "" if one.case.density is None else f"{one.case.density:g}",
-            name,
+            name if candidate.algo in (None, name) else f"{name} ({candidate.algo})",
             duration(times.median),
             f"{duration(times.counted.p20)} .. {duration(times.counted.p80)}",
         ]

@@ -95,6 +95,8 @@ def test_list(capsys: Capture) -> None:
         (("spike_linear", "--shape", "3x4"), "expected a shape RxIxO of positive sizes"),
         (("spike_linear", "--shape", "3x0x4"), "expected a shape RxIxO of positive sizes"),
         (("spike_linear", "--shape", "abc"), "expected a shape like 1024x512x512, got 'abc'"),
+        (("spike_linear", "--algo", "magic"), "expected algo auto, gather, lut, pattern, dense"),
+        (("sdsa", "--algo", "lut"), "expected algo auto of sdsa, got lut"),
         (("--shape", "3x4x5"), "expected one operation with a shape"),
         (("spike_linear", "--density", "0"), "expected densities above 0 and up to 1, got 0"),
         (("spike_linear", "--density", "1.1"), "expected densities above 0"),

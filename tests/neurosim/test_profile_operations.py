@@ -9,17 +9,20 @@ import numpy as np
 import pytest
 
 from neurosim import kernels
-from neurosim.profiling.case import Case, Request
+from neurosim.profiling.case import Case, Request, Traffic
 from neurosim.profiling.operations import OPERATIONS
 from neurosim.profiling.operations._inputs import bernoulli
+from neurosim.profiling.operations.linear import union_of_fours, weight_traffic
 
 SMALL = {
     "pack": (3, 130), "unpack": (3, 130), "events": (5, 130),
-    "spike_linear": (70, 65, 33), "spike_linear_decode": (4, 65, 33),
-    "spike_linear_counts": (2, 65, 33),
-    "spike_attention": (64, 2, 16), "spike_attention_step": (3, 16),
+    "spike_linear": (72, 65, 33), "spike_linear_decode": (4, 65, 33),
+    "spike_linear_counts": (2, 65, 33), "grad_weight": (70, 65, 33),
+    "spike_attention": (2, 64, 16), "spike_attention_step": (3, 16),
+    "spike_attention_decay": (20, 3, 16), "spike_attention_decay_step": (3, 16),
     "sdsa": (2, 1, 9, 64), "sdsa_products": (2, 1, 9, 64),
-    "lif_scan": (3, 2, 70), "lif_training": (3, 2, 70),
+    "sdsa_causal": (2, 1, 9, 64),
+    "lif_scan": (3, 2, 70), "lif_training": (3, 2, 70), "training_step": (3, 5, 70),
 }  # fmt: skip
 NOT_TIMED = {"backends": "tells what can run, computes nothing"}
 
@@ -88,30 +91,48 @@ def test_synaptic_operations_of_a_product_are_spikes_times_fan_out() -> None:
     assert case.synaptic_operations == sum(int(x.sum()) for x in spikes) / 2 * outputs
 
 
-def test_traffic_of_a_product_by_hand() -> None:
-    rows, channels, outputs = SMALL["spike_linear"]
-    case = build("spike_linear", 1.0)
-    bits = rows * channels // 8
-    found = case.candidates["float32"].traffic
-    assert found is not None
-    assert found.moved == rows * channels * outputs * 4 + bits + rows * outputs * 4
-    assert found.reused == channels * outputs * 4
+@pytest.mark.parametrize(
+    ("algo", "bits", "weights", "reused"),
+    [
+        ("gather", 32, 64 * 12 * 10 * 4, 12 * 10 * 4),  # every row of every spike
+        ("gather", 4, 64 * 12 * 10 // 2, 12 * 10 // 2),
+        ("pattern", 8, 16 * 12 * 10, 12 * 10),  # once for every four rows
+        ("lut", 32, 64 * 3 * 10 * 4, 32 * 1024),  # an entry for every four inputs
+        ("lut", 8, 64 * 3 * 10 * 2, 32 * 1024),
+    ],
+)
+def test_traffic_of_a_product_by_hand(algo: str, bits: int, weights: int, reused: int) -> None:
+    found = weight_traffic(algo, [np.ones((64, 12), np.int8)] * 2, 10, bits)
+    assert found == Traffic(weights + 64 * 12 // 8 + 64 * 10 * 4, reused)
+    assert weight_traffic("dense", [np.ones((64, 12), np.int8)], 10, bits) is None
 
 
-def test_a_few_rows_read_each_weight_row_once() -> None:
-    steps, channels, outputs = SMALL["spike_linear_decode"]
-    case = build("spike_linear_decode", 1.0)
-    bits = steps * channels / 8
-    found = case.candidates["int8"].traffic
-    assert found is not None
-    assert found.moved == int(channels * outputs + bits) + steps * outputs * 4
+def test_traffic_follows_the_spikes() -> None:
+    x = np.zeros((8, 12), np.int8)
+    x[0, 3] = x[1, 3] = x[5, 7] = 1
+    assert union_of_fours(x) == 2
+    result = 8 * 12 // 8 + 8 * 10 * 4
+    assert weight_traffic("gather", [x], 10, 8) == Traffic(3 * 10 + result, 12 * 10)
+    assert weight_traffic("pattern", [x], 10, 8) == Traffic(2 * 10 + result, 12 * 10)
+
+
+def test_algorithms_asked_for_are_candidates() -> None:
+    request = Request((8, 65, 33), 0.3, algos=("auto", "gather", "lut", "pattern", "dense"))
+    case = OPERATIONS["spike_linear"].build(request)
+    case.check()
+    assert [case.candidates[f"float32 {algo}"].algo for algo in ("lut", "gather")] == [
+        "lut", "gather",
+    ]  # fmt: skip
+    assert len(case.of("ours")) == 3 * 5
+    with pytest.raises(ValueError, match="expected rows in groups of 4 for algo pattern, got 7"):
+        OPERATIONS["spike_linear"].build(Request((7, 65, 33), 0.3, algos=("pattern",)))
 
 
 def test_synaptic_operations_of_attention_by_hand() -> None:
     case = build("spike_attention", 1.0)
-    tokens, heads, channels = SMALL["spike_attention"]
+    streams, tokens, channels = SMALL["spike_attention"]
     per_token = channels * channels + channels * channels  # all of v into every row; every row read
-    assert case.synaptic_operations == tokens * heads * per_token
+    assert case.synaptic_operations == tokens * streams * per_token
 
 
 def test_synaptic_operations_of_masks_by_hand() -> None:

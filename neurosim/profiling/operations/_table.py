@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from neurosim.profiling.case import Operation
-from neurosim.profiling.operations import attention, bits, linear, neurons, sdsa
+from neurosim.profiling.operations import attention, bits, linear, neurons, sdsa, training
 
 OPERATIONS: dict[str, Operation] = {
     operation.name: operation
@@ -14,11 +14,16 @@ OPERATIONS: dict[str, Operation] = {
         linear.LINEAR,
         linear.DECODE,
         linear.COUNTS,
+        linear.GRADIENT,
         attention.ATTENTION,
         attention.STEP,
+        attention.DECAY,
+        attention.DECAY_STEP,
         sdsa.MASKS,
         sdsa.PRODUCTS,
+        sdsa.CAUSAL,
         neurons.SCAN,
-        neurons.TRAINING,
+        training.SCAN,
+        training.STEP,
     )
 }

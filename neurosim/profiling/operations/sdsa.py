@@ -11,11 +11,14 @@ import numpy as np
 
 from neurosim.kernels import pack, sdsa
 from neurosim.profiling.case import Candidate, Case, Operation, Request, Traffic
-from neurosim.profiling.operations._inputs import Spikes, bernoulli, evaluated, torch_here
+from neurosim.profiling.operations._inputs import Spikes, bernoulli, evaluated, fresh, torch_here
 from neurosim.profiling.timing import Run
 
 _THRESHOLD, _DECAY, _GAIN, _SCALE = 0.5, 0.5, 0.5, 0.125
 _HEADS = 8
+_COUNT = 2
+_LETTERS = ("T", "B", "L", "C")
+_SHAPE = (4, 1, 512, 512)
 
 
 def _neuron(current: Any, zeros: Callable[[Any], Any]) -> list[Any]:
@@ -104,7 +107,44 @@ def _checked(variant: str, name: str, request: Request) -> Case:
     return _case(variant, name, request)
 
 
-_LETTERS, _SHAPE = ("T", "B", "L", "C"), (4, 1, 512, 512)
+def _causal(request: Request) -> Case:
+    """Variant 1 with a neuron without memory: q where the count of k v so far reaches 2."""
+    rng = np.random.default_rng(request.seed)
+    q, k, v = (bernoulli(rng, request.shape, request.density) for _ in range(3))
+    packed = pack(q), pack(k), pack(v)
+    words = packed[0].words.nbytes
+    found = {
+        "packed": Candidate(
+            lambda: sdsa(
+                fresh(packed[0]), fresh(packed[1]), fresh(packed[2]), "1",
+                threshold=float(_COUNT), decay=0.0, gain=1.0, causal=True,
+                backend=request.backend,
+            ),
+            "ours",
+            Traffic(4 * words, 3 * words),
+            view=lambda spikes: spikes.unpack(),
+        ),
+        "numpy": Candidate(
+            lambda: (np.cumsum(k & v, axis=2, dtype=np.int16) >= _COUNT) & q, "dense"
+        ),
+    }  # fmt: skip
+    a, b, c = (mx.array(x.astype(np.float32)) for x in (q, k, v))
+    found["mlx"] = Candidate(lambda: evaluated((mx.cumsum(b * c, axis=2) >= _COUNT) * a), "dense")
+    torch = torch_here()
+    if torch is not None:
+        tensors = [torch.from_numpy(x.astype(np.float32)) for x in (q, k, v)]
+        found["torch"] = Candidate(
+            lambda: ((tensors[1] * tensors[2]).cumsum(2) >= _COUNT) * tensors[0], "dense"
+        )
+    return Case(
+        "sdsa_causal",
+        dict(zip(_LETTERS, request.shape, strict=True)),
+        request.density,
+        found,
+        int((k & v).sum(dtype=np.int64)),
+    )
+
+
 MASKS = Operation(
     "sdsa",
     "spike-driven attention, variant 1 (masks)",
@@ -122,4 +162,13 @@ PRODUCTS = Operation(
     partial(_checked, "3", "sdsa_products"),
     ("sdsa",),
     bench=(_SHAPE,),
+)
+CAUSAL = Operation(
+    "sdsa_causal",
+    "spike-driven attention, variant 1, tokens so far only",
+    _LETTERS,
+    (4, 4, 512, 64),
+    _causal,
+    ("sdsa",),
+    bench=((4, 4, 512, 64),),
 )

@@ -1,0 +1,198 @@
+"""Training: LIF neurons forward and backward, and a step through two spiking layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from neurosim.kernels import (
+    Neuron,
+    lif_backward,
+    lif_scan,
+    lif_spikes,
+    trainable_linear,
+    trainable_linear_lif,
+)
+from neurosim.profiling.case import Candidate, Case, Operation, Request, Traffic
+from neurosim.profiling.operations._inputs import bernoulli, evaluated, torch_here
+from neurosim.profiling.operations.neurons import current
+from neurosim.profiling.timing import Run
+
+_DECAY, _SHARPNESS = 0.5, 2.0
+_NEURON = Neuron(surrogate="fast_sigmoid", sharpness=_SHARPNESS)
+_GRID = 2.0**-6  # of weights: sums are then exact in any order, and so are the spikes
+
+
+def _scan(request: Request) -> Case:
+    x = current(request)
+    gradient = np.random.default_rng(request.seed + 1).standard_normal(x.shape).astype(np.float32)
+
+    def arrays() -> Any:
+        scan = lif_scan(
+            x, 1.0, _DECAY, neuron=_NEURON, output="packed", save_membrane=True,
+            backend=request.backend,
+        )  # fmt: skip
+        assert scan.membrane is not None
+        return lif_backward(
+            gradient, x, scan.membrane, 1.0, _DECAY, neuron=_NEURON, backend=request.backend
+        ).x
+
+    on_mlx, weight = mx.array(x), mx.array(gradient)
+    ours = mx.grad(lambda y: (lif_spikes(y, 1.0, _DECAY, neuron=_NEURON)[0] * weight).sum())
+    theirs = mx.grad(lambda y: (_mlx_scan(y) * weight).sum())
+    moved = 5 * x.nbytes  # forward reads x, writes u; backward reads the gradient and u, writes dx
+    found = {
+        "arrays": Candidate(arrays, "ours", Traffic(moved, 2 * x.nbytes)),
+        "in mx.grad": Candidate(lambda: evaluated(ours(on_mlx)), "ours"),
+        "mlx": Candidate(lambda: evaluated(theirs(on_mlx)), "dense"),
+    }
+    torch = torch_here()
+    if torch is not None:
+        leaf = torch.from_numpy(x.copy()).requires_grad_(True)
+        weights = torch.from_numpy(gradient)
+        spike = _torch_spike(torch)
+
+        def autograd() -> Any:
+            leaf.grad = None
+            _torch_scan(torch, spike, leaf).backward(weights)
+            return leaf.grad
+
+        found["torch autograd"] = Candidate(autograd, "dense")
+    shape = dict(zip(("T", "B", "N"), request.shape, strict=True))
+    return Case("lif_training", shape, None, found, tolerance=1e-5)
+
+
+def _step(request: Request) -> Case:
+    """Loss and gradients of both weights of two layers; the first one's spikes are data."""
+    steps, batch, width = request.shape
+    rng = np.random.default_rng(request.seed)
+    spikes = bernoulli(rng, request.shape, request.density)
+    size = 8 / np.sqrt(request.density * width)  # about a third of the neurons fire
+    drawn = [rng.normal(0.2, size, (width, width)) * (0.15 / size) for _ in range(2)]
+    weights = [(np.round(w / _GRID) * _GRID).astype(np.float32) for w in drawn]
+    gradient = rng.standard_normal(request.shape).astype(np.float32)
+    on_mlx, data = [mx.array(w) for w in weights], mx.array(spikes.astype(np.float32))
+    weight = mx.array(gradient)
+
+    def layers(first: Any, second: Any) -> Any:
+        hidden, _ = trainable_linear_lif(spikes, first, 1.0, _DECAY, neuron=_NEURON)
+        return (trainable_linear_lif(hidden, second, 1.0, _DECAY, neuron=_NEURON)[0] * weight).sum()
+
+    def pieces(first: Any, second: Any) -> Any:
+        hidden, _ = lif_spikes(trainable_linear(spikes, first), 1.0, _DECAY, neuron=_NEURON)
+        out, _ = lif_spikes(trainable_linear(hidden, second), 1.0, _DECAY, neuron=_NEURON)
+        return (out * weight).sum()
+
+    def plain(first: Any, second: Any) -> Any:
+        return (_mlx_scan(_mlx_scan(data @ first) @ second) * weight).sum()
+
+    found = {
+        "fused layers": Candidate(_gradients(layers, on_mlx), "ours", view=_joined),
+        "linear and neurons": Candidate(_gradients(pieces, on_mlx), "ours", view=_joined),
+        "mlx": Candidate(_gradients(plain, on_mlx), "dense", view=_joined),
+    }
+    torch = torch_here()
+    if torch is not None:
+        leaves = [torch.from_numpy(w).requires_grad_(True) for w in weights]
+        tensors = torch.from_numpy(spikes.astype(np.float32)), torch.from_numpy(gradient)
+        spike = _torch_spike(torch)
+
+        def autograd() -> Any:
+            for leaf in leaves:
+                leaf.grad = None
+            hidden = _torch_scan(torch, spike, tensors[0] @ leaves[0])
+            _torch_scan(torch, spike, hidden @ leaves[1]).backward(tensors[1])
+            return [leaf.grad for leaf in leaves]
+
+        found["torch autograd"] = Candidate(autograd, "dense", view=_joined)
+    shape = dict(zip(("T", "B", "N"), request.shape, strict=True))
+    return Case("training_step", shape, request.density, found, tolerance=1e-4)
+
+
+def _gradients(loss: Callable[..., Any], weights: Sequence[mx.array]) -> Run:
+    """Loss and gradients, computed."""
+    function = mx.value_and_grad(loss, argnums=(0, 1))
+
+    def run() -> Any:
+        value, found = function(*weights)
+        mx.eval(value, *found)
+        return found
+
+    return run
+
+
+def _joined(gradients: Sequence[Any]) -> Any:
+    return np.concatenate([np.asarray(x).ravel() for x in gradients])
+
+
+@mx.custom_function
+def _mlx_spike(u: Any) -> Any:
+    return (u >= 1).astype(mx.float32)
+
+
+@_mlx_spike.vjp
+def _mlx_surrogate(primals: Any, cotangents: Any, outputs: Any) -> Any:
+    u, cotangent = (
+        part[0] if isinstance(part, (tuple, list)) else part for part in (primals, cotangents)
+    )
+    return cotangent / mx.square(1 + _SHARPNESS * mx.abs(u - 1))
+
+
+def _mlx_scan(x: Any) -> Any:
+    """The scan in MLX operations, its reset detached."""
+    potential, out = mx.zeros(x.shape[1:]), []
+    for t in range(x.shape[0]):
+        u = _DECAY * potential + x[t]
+        fired: Any = _mlx_spike(u)
+        potential = u - mx.stop_gradient(fired)
+        out.append(fired)
+    return mx.stack(out)
+
+
+def _torch_spike(torch: Any) -> Any:
+    class Spike(torch.autograd.Function):  # type: ignore[misc]
+        @staticmethod
+        def forward(ctx: Any, u: Any) -> Any:
+            ctx.save_for_backward(u)
+            return (u >= 1).float()
+
+        @staticmethod
+        def backward(ctx: Any, cotangent: Any) -> Any:
+            (u,) = ctx.saved_tensors
+            return cotangent / (1 + _SHARPNESS * (u - 1).abs()) ** 2
+
+    return Spike.apply
+
+
+def _torch_scan(torch: Any, spike: Any, x: Any) -> Any:
+    potential, out = torch.zeros(x.shape[1:]), []
+    for t in range(x.shape[0]):
+        u = _DECAY * potential + x[t]
+        fired = spike(u)
+        potential = u - fired.detach()
+        out.append(fired)
+    return torch.stack(out)
+
+
+SCAN = Operation(
+    "lif_training",
+    "LIF neurons forward and backward, fast sigmoid surrogate",
+    ("T", "B", "N"),
+    (4, 256, 512),
+    _scan,
+    ("lif_scan", "lif_backward", "lif_spikes"),
+    by_density=False,
+    bench=((4, 16, 512), (4, 256, 512)),
+)
+STEP = Operation(
+    "training_step",
+    "gradients of two spiking layers N x N",
+    ("T", "B", "N"),
+    (4, 256, 512),
+    _step,
+    ("trainable_linear", "trainable_linear_lif", "lif_spikes"),
+    bench=((4, 256, 512),),
+)
