@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ _LINE = 64  # bytes: a cache line of x86, half one of Apple silicon, an AVX-512 
 
 def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """A C-contiguous array on a cache line boundary, not initialised."""
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     store = np.empty(size + _LINE, np.uint8)
     start = -store.ctypes.data % _LINE
     return store[start : start + size].view(dtype).reshape(shape)

@@ -36,5 +36,4 @@ def product(
     if algo == "auto":
         algo = cheapest(spikes.transposed, panels, ALGORITHMS)
         announce("grad_weight", f"{algo}, by predicted cost")
-    out: npt.NDArray[np.float32] = run(algo, spikes.transposed, panels, threads)
-    return out
+    return np.asarray(run(algo, spikes.transposed, panels, threads), np.float32)

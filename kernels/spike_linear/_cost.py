@@ -84,7 +84,7 @@ class Work:
         panels = weight.panels.shape[0]
         sides = 1 + spikes.signed
         planes = sides * min(spikes.levels.bit_length(), len(spikes) // sides)
-        sizes = (spikes.rows, spikes.size, panels * weight.width, panels)
+        sizes = (spikes.words.shape[1], spikes.size, panels * weight.width, panels)
         return cls(*sizes, int(active), int(union), sides * spikes.levels, planes)
 
     def times(self, costs: Costs) -> dict[str, float]:
@@ -116,7 +116,7 @@ def cheapest(
     spikes: PackedSpikes, weight: PackedWeight, among: tuple[str, ...] = ALGORITHMS
 ) -> str:
     """The algorithm that should be the fastest."""
-    times = Work.of(spikes, weight).times(MEASURED[weight.bits, far(spikes.rows, weight)])
+    times = Work.of(spikes, weight).times(MEASURED[weight.bits, far(spikes.words.shape[1], weight)])
     return min((algo for algo in times if algo in among), key=lambda algo: times[algo])
 
 

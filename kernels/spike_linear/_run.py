@@ -29,13 +29,13 @@ def run(algo: str, spikes: PackedSpikes, weight: PackedWeight, threads: int = 1)
     """spikes (..., I) times weight (I, O) by one algorithm: (R, O) float32 or int32."""
     inputs, outputs = weight.shape
     kind: type[Any] = np.int32 if weight.integer else np.float32
-    if not (spikes.rows and inputs and outputs):
-        silent: Sums = np.zeros((spikes.rows, outputs), kind)
+    if not (spikes.words.shape[1] and inputs and outputs):
+        silent: Sums = np.zeros((spikes.words.shape[1], outputs), kind)
         return silent
     if algo == "dense":
         return _dense(spikes, weight)
     count = weight.panels.shape[0]
-    out = aligned((spikes.rows, count * weight.width), kind)
+    out = aligned((spikes.words.shape[1], count * weight.width), kind)
     fill = {"gather": _gather_into, "lut": _lut_into, "pattern": _pattern_into}[algo]
     fill(spikes, weight, out, threads)
     return out if out.shape[1] == outputs else np.ascontiguousarray(out[:, :outputs])
@@ -55,13 +55,15 @@ def _gather_into(spikes: PackedSpikes, weight: PackedWeight, out: Any, threads: 
     panels, flat, columns = _flat(weight), out.reshape(-1), out.shape[1]
     if len(spikes) == 1:
         lists = spikes.events
-        kernel = _gather.gather(weight.bits, weight.width, int(far(spikes.rows, weight)))
+        kernel = _gather.gather(weight.bits, weight.width, int(far(spikes.words.shape[1], weight)))
         arguments: tuple[Any, ...] = (*lists, panels, flat, columns)
     else:
         lists, classes = classed(spikes)
         kernel = _gather.gather_counts(weight.bits, weight.width)
         arguments = (*lists, spikes.levels, classes // spikes.levels, panels, flat, columns)
-    _spread(lambda piece: kernel(*arguments, *piece), panels.shape[0], spikes.rows, threads)
+    _spread(
+        lambda piece: kernel(*arguments, *piece), panels.shape[0], spikes.words.shape[1], threads
+    )
 
 
 def _lut_into(spikes: PackedSpikes, weight: PackedWeight, out: Any, threads: int) -> None:
@@ -81,12 +83,12 @@ def _lut_into(spikes: PackedSpikes, weight: PackedWeight, out: Any, threads: int
             rest = (weight.shape[0], panels, table, sums, flat, columns, *piece)
             kernel(spikes.words[plane], factor, plane == 0, *rest)
 
-    _spread(fill, panels.shape[0], spikes.rows, threads)
+    _spread(fill, panels.shape[0], spikes.words.shape[1], threads)
 
 
 def _pattern_into(spikes: PackedSpikes, weight: PackedWeight, out: Any, threads: int) -> None:
     panels, flat, columns = _flat(weight), out.reshape(-1), out.shape[1]
-    from_memory, groups = far(spikes.rows, weight), spikes.rows // 4
+    from_memory, groups = far(spikes.words.shape[1], weight), spikes.words.shape[1] // 4
     if from_memory and not weight.integer:
         lists = _pattern.unions(spikes.words[0], spikes.size)
         stream = _pattern.streamed(weight.bits, weight.width)
@@ -106,7 +108,7 @@ def _dense(spikes: PackedSpikes, weight: PackedWeight) -> Sums:
     """BLAS; integers in float32 where every sum is below 2^24 and so exact, else in float64."""
     exact = not weight.integer or bound(weight, spikes.levels) <= _EXACT_FLOAT32
     kind = np.float32 if exact else np.float64
-    left = spikes.unpack(kind).reshape(spikes.rows, spikes.size)
+    left = spikes.unpack(kind).reshape(spikes.words.shape[1], spikes.size)
     product = left @ weight.unpack().astype(kind, copy=False)
     sums: Sums = product.astype(np.int32) if weight.integer else product
     return sums

@@ -147,7 +147,8 @@ class PackedWeight:
             fields = (raw.astype(np.int16) - (1 << (self.bits - 1))).astype(np.int8)
         block = (64 if self.bits == 8 else self.width) // _FIELDS[self.bits]
         split = fields.reshape(*fields.shape[:3], self.panels.shape[2] // block, block)
-        flat = split.transpose(2, 1, 3, 0, 4).reshape(inputs, -1)  # (I, P, blocks, F, block)
+        columns = self.panels.shape[0] * self.width
+        flat = split.transpose(2, 1, 3, 0, 4).reshape(inputs, columns)  # (I, P, blocks, F, block)
         return np.ascontiguousarray(flat[:, :outputs])
 
     def __repr__(self) -> str:

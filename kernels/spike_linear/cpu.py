@@ -42,15 +42,17 @@ def product(
     """
     plain = not isinstance(weight, PackedWeight)
     if isinstance(spikes, np.ndarray):
-        if algo == "auto" and not (isinstance(weight, PackedWeight) and weight.integer):
+        exact = isinstance(weight, PackedWeight) and weight.integer
+        unpackable = algo in ("auto", "gather") and bool((spikes == _NOT_PACKED).any())
+        if algo == "auto" and (not exact or unpackable):
             algo = "gather"
-        if algo == "gather" and (plain or (spikes == _NOT_PACKED).any()):
+        if algo == "gather" and (plain or unpackable):
             return _unpacked(spikes, weight, threads)
         packed = _packed(spikes)
     else:
         packed = spikes
-        if plain and algo in ("auto", "gather") and packed.rows < _PACKED_ROWS:
-            counts = packed.unpack().reshape(packed.rows, packed.size)
+        if plain and algo in ("auto", "gather") and packed.words.shape[1] < _PACKED_ROWS:
+            counts = packed.unpack().reshape(packed.words.shape[1], packed.size)
             return _unpacked(counts.astype(np.int8, copy=False), weight, threads)
     if not isinstance(weight, PackedWeight):
         weight = PackedWeight.pack(weight, 8 * weight.dtype.itemsize)
@@ -58,7 +60,7 @@ def product(
     if algo == "auto":
         algo = cheapest(packed, weight)
         announce(f"spike_linear of {weight.bits}-bit weights", f"{algo}, by predicted cost")
-    reason = cannot(algo, packed.rows, classes)
+    reason = cannot(algo, packed.words.shape[1], classes)
     if reason is not None:
         raise ValueError(f"spike_linear: algorithm {algo!r} cannot run this: {reason}")
     return run(algo, packed, weight, threads)
