@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+import math
+from functools import lru_cache
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -10,36 +12,50 @@ import numpy.typing as npt
 
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels.lif_scan import _training, cpu, reference
-from neurosim.kernels.lif_scan._types import Gradients, Neuron, Scan
+from neurosim.kernels.lif_scan._types import Gradients, LifWorkspace, Neuron, Scan
 from neurosim.kernels.packed import PackedSpikes
 
-__all__ = ["BACKENDS", "Gradients", "Neuron", "Scan", "lif_backward", "lif_scan", "lif_spikes"]
+__all__ = [
+    "BACKENDS",
+    "Gradients",
+    "LifWorkspace",
+    "Neuron",
+    "Scan",
+    "lif_backward",
+    "lif_scan",
+    "lif_spikes",
+]
 
-BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "reference": reference}
+BACKENDS: dict[str, Any] = {"cpu": cpu, "reference": reference}
 Floats = npt.NDArray[np.float32]
 _BINARY = Neuron()
 
 
 def lif_scan(
-    x: Floats,
+    x: Floats | mx.array,
     threshold: npt.ArrayLike = 1.0,
     decay: npt.ArrayLike = 0.5,
     gain: npt.ArrayLike = 1.0,
     neuron: Neuron = _BINARY,
-    state: Floats | None = None,
+    state: Floats | mx.array | None = None,
     output: str = "int8",
     save_membrane: bool = False,
     backend: str = "auto",
+    token_major: bool = False,
+    workspace: LifWorkspace | None = None,
+    keep_state: bool = True,
 ) -> Scan:
     """Integrate, leak, fire and reset, over T steps.
 
         u[t] = decay v[t-1] + gain x[t]
         n[t] = 1 where u[t] >= threshold, else 0                    binary
-               floor(u[t] / threshold + 1/2), clipped to 0..levels  integer (half up)
+               u[t] / threshold, rounded and clipped to 0..levels   integer
         v[t] = u[t] - threshold n[t]                                soft reset
                0 where n[t] = 1, else u[t]                          hard reset
 
-    All in float32, each product and sum rounded as written: every backend gives the same bits.
+    All in float32, each product, quotient and sum rounded as written: every backend gives the same
+    bits. (On a GPU also without contraction to fused multiply-adds; only denormal numbers, below
+    1.2e-38, may be taken for zero there.)
     With time constant tau, LIF is decay = 1 - 1/tau and gain = 1 (Gerstner et al., 2014), or
     gain = 1/tau where the input decays too (tau = 2, hard reset: Spike-driven Transformer, Yao et
     al., 2023). PLIF (Fang et al., 2021) is decay = 1 - sigmoid(w) and gain = sigmoid(w), IF is
@@ -52,37 +68,50 @@ def lif_scan(
         state: v[-1], float32, (..., N); zero if None. Not changed.
         output: "int8" for counts, or "packed" for PackedSpikes (thermometer planes).
         save_membrane: also return u, which `lif_backward` needs.
-        backend: "auto", "cpu" (Numba, one thread) or "reference" (numpy).
+        backend: "auto", "cpu" (Numba, one thread), "reference" (numpy), "metal" or
+            "metal-emulated"; "auto" is the CPU for numpy arrays.
+        token_major: packed spikes with time as the last of the leading axes, (..., T, N), as
+            pattern lists and fused kernels want them; costs nothing here.
+        workspace: memory for the results; see LifWorkspace. Fresh memory if None.
+        keep_state: whether to return the last state; writing it can take a third of the time.
 
     Returns:
-        Scan: spikes (T, ..., N), state v[T-1] (..., N), membrane (T, ..., N) or None.
+        Scan: spikes (T, ..., N), state v[T-1] (..., N) or None, membrane (T, ..., N) or None.
     """
     _check_input(x, "x")
     if output not in ("int8", "packed"):
         raise ValueError(f"expected output int8 or packed, got {output!r}")
-    flat, parameters, start = _prepared(x, threshold, decay, gain, state)
-    module = choose("lif_scan", backend, BACKENDS)
     packed = output == "packed"
-    spikes, last, membrane = module.scan(flat, *parameters, neuron, start, packed, save_membrane)
-    if packed:
-        spikes = PackedSpikes.trusted(spikes, x.shape, neuron.levels or 1, time_axis=0)
-    else:
-        spikes = spikes.reshape(x.shape)
-    kept = membrane.reshape(x.shape) if save_membrane else None
-    return Scan(spikes, last.reshape(x.shape[1:]), kept)
+    if token_major and not packed:
+        raise ValueError(f"expected output packed for token_major, got {output!r}")
+    mlx = isinstance(x, mx.array)
+    module = choose("lif_scan", backend, BACKENDS, mlx=mlx)
+    shape = tuple(x.shape)
+    parameters = _parameters(shape[-1], threshold, decay, gain)
+    spikes, last, membrane = module.scan(
+        _rows(x), *parameters, neuron, _state(state, shape, "state"), packed, save_membrane,
+        keep_state, token_major, workspace,
+    )  # fmt: skip
+    return Scan(
+        _packed(spikes, shape, neuron, token_major) if packed else _like(spikes, shape, mlx),
+        _like(last, shape[1:], mlx) if keep_state else None,
+        _like(membrane, shape, mlx) if save_membrane else None,
+    )
 
 
 def lif_backward(
-    gradient: Floats,
-    x: Floats,
-    membrane: Floats,
+    gradient: Floats | mx.array,
+    x: Floats | mx.array,
+    membrane: Floats | mx.array,
     threshold: npt.ArrayLike = 1.0,
     decay: npt.ArrayLike = 0.5,
     gain: npt.ArrayLike = 1.0,
     neuron: Neuron = _BINARY,
-    state: Floats | None = None,
-    state_gradient: Floats | None = None,
+    state: Floats | mx.array | None = None,
+    state_gradient: Floats | mx.array | None = None,
     backend: str = "auto",
+    learn: bool = True,
+    workspace: LifWorkspace | None = None,
 ) -> Gradients:
     """Surrogate gradients of `lif_scan` by backpropagation through time.
 
@@ -92,28 +121,35 @@ def lif_backward(
         du[t] = (gradient[t] - r dv[t]) surrogate'(u[t]) + dv[t] (0 where a hard reset fired)
         dx[t] = gain du[t],    dv[t-1] = decay du[t]
 
+    In float32; backends agree to rounding (1e-5 relative).
+
     Args:
         gradient: of the loss with respect to the spikes, float32, (T, ..., N).
         x, threshold, decay, gain, neuron, state: as given to `lif_scan`.
         membrane: u, as it returned.
         state_gradient: of the loss with respect to the last state, (..., N); zero if None.
         backend: as there.
+        learn: whether to compute the gradients of decay, gain and threshold; zeros if not.
+        workspace: memory for the results; see LifWorkspace. Fresh memory if None.
 
     Returns:
         Gradients of x, of the first state, and of decay, gain and threshold of every neuron (sum
         them where one number was given).
     """
+    shape = tuple(x.shape)
     for name, array in (("gradient", gradient), ("x", x), ("membrane", membrane)):
         _check_input(array, name)
-        if array.shape != x.shape:
-            raise ValueError(f"expected {name} of the shape of x {x.shape}, got {array.shape}")
-    flat, parameters, start = _prepared(x, threshold, decay, gain, state)
-    end = _state(state_gradient, x.shape, flat.shape, "state_gradient")
-    gradients = choose("lif_backward", backend, BACKENDS).backward(
-        _rows(gradient), end, flat, _rows(membrane), start, *parameters, neuron, True
-    )
-    dx, dstate, *rest = gradients
-    return Gradients(dx.reshape(x.shape), dstate.reshape(x.shape[1:]), *rest)
+        if tuple(array.shape) != shape:
+            raise ValueError(f"expected {name} of the shape of x {shape}, got {tuple(array.shape)}")
+    mlx = isinstance(x, mx.array)
+    module = choose("lif_backward", backend, BACKENDS, mlx=mlx)
+    dx, dstate, *rest = module.backward(
+        _rows(gradient), _state(state_gradient, shape, "state_gradient"), _rows(x),
+        _rows(membrane), _state(state, shape, "state"),
+        *_parameters(shape[-1], threshold, decay, gain), neuron, learn, workspace,
+    )  # fmt: skip
+    parameters = (_like(part, shape[-1:], mlx) for part in rest)
+    return Gradients(_like(dx, shape, mlx), _like(dstate, shape[1:], mlx), *parameters)
 
 
 def lif_spikes(
@@ -123,6 +159,7 @@ def lif_spikes(
     gain: mx.array | float = 1.0,
     neuron: Neuron = _BINARY,
     state: mx.array | None = None,
+    backend: str = "auto",
 ) -> tuple[mx.array, mx.array]:
     """`lif_scan` of MLX arrays, for training: works in `mx.grad` and `nn.value_and_grad`.
 
@@ -134,6 +171,9 @@ def lif_spikes(
         threshold, decay, gain: numbers, or arrays of shape () or (N,) that may be trained.
         neuron: reset, levels, surrogate.
         state: v[-1], (..., N); zero if None.
+        backend: "cpu" (Numba, one thread), "metal", "metal-emulated" or "reference"; "auto" is
+            Metal where the default device of MLX is a GPU, else the CPU. On Metal the scan stays
+            lazy, and the values of arrays are not checked.
 
     Returns:
         spikes (T, ..., N) as float32, and the last state (..., N).
@@ -159,57 +199,101 @@ def lif_spikes(
             f"expected a float32 state of shape {tuple(x.shape[1:])}, got {state.dtype} "
             f"{tuple(state.shape)}"
         )
+    if isinstance(threshold, int | float) and not threshold > 0:
+        raise ValueError(f"expected positive thresholds, got {threshold}")
     learn = any(isinstance(value, mx.array) for value in (threshold, decay, gain))
-    rows = int(np.prod(x.shape[1:-1], dtype=np.int64))
+    rows = math.prod(x.shape[1:-1])
     flat = x.reshape(x.shape[0], rows, neurons), state.reshape(rows, neurons)
-    spikes, last, _ = _training.scan(neuron, learn)(*flat, *parameters)
+    gpu = backend == "auto" and mx.default_device() == mx.gpu
+    module = choose("lif_spikes", backend, BACKENDS, mlx=gpu)
+    spikes, last, _ = _training.scan(neuron, learn, module)(*flat, *parameters)
     return spikes.reshape(x.shape), last.reshape(x.shape[1:])
 
 
-def _check_input(x: Floats, name: str) -> None:
-    if x.dtype != np.float32 or x.ndim < 2:
+def _is_float32(x: Any) -> bool:
+    return bool(x.dtype == (mx.float32 if isinstance(x, mx.array) else np.float32))
+
+
+def _check_input(x: Floats | mx.array, name: str) -> None:
+    if not _is_float32(x) or x.ndim < 2:
         raise ValueError(
-            f"expected float32 {name} of shape (T, ..., N), got {x.dtype} {x.shape}; convert with "
-            "astype(np.float32), and add a time axis to a single step"
+            f"expected float32 {name} of shape (T, ..., N), got {x.dtype} {tuple(x.shape)}; "
+            "convert with astype, and add a time axis to a single step"
         )
 
 
-def _rows(x: Floats) -> Floats:
-    """(T, ..., N) as (T, R, N)."""
-    rows = int(np.prod(x.shape[1:-1], dtype=np.int64))
-    return np.ascontiguousarray(x).reshape(x.shape[0], rows, x.shape[-1])
+def _rows(x: Any) -> Any:
+    """(T, ..., N) as (T, R, N), row-major."""
+    rows = math.prod(x.shape[1:-1])
+    if not isinstance(x, mx.array):
+        x = np.ascontiguousarray(x)
+    return x.reshape(x.shape[0], rows, x.shape[-1])
 
 
-def _state(
-    state: Floats | None, shape: tuple[int, ...], flat: tuple[int, ...], name: str
-) -> Floats:
+def _state(state: Any, shape: tuple[int, ...], name: str) -> Any:
+    """(R, N), or None for zero."""
     if state is None:
-        return np.zeros(flat[1:], np.float32)
-    if state.dtype != np.float32 or state.shape != shape[1:]:
+        return None
+    if not _is_float32(state) or tuple(state.shape) != shape[1:]:
         raise ValueError(
-            f"expected a float32 {name} of shape {shape[1:]}, got {state.dtype} {state.shape}"
+            f"expected a float32 {name} of shape {shape[1:]}, got {state.dtype} "
+            f"{tuple(state.shape)}"
         )
-    return np.ascontiguousarray(state).reshape(flat[1:])
+    if not isinstance(state, mx.array):
+        state = np.ascontiguousarray(state)
+    return state.reshape(math.prod(shape[1:-1]), shape[-1])
 
 
-def _prepared(
-    x: Floats,
-    threshold: npt.ArrayLike,
-    decay: npt.ArrayLike,
-    gain: npt.ArrayLike,
-    state: Floats | None,
-) -> tuple[Floats, list[Floats], Floats]:
-    """x (T, R, N); decay, gain and threshold (N,); state (R, N)."""
-    flat = _rows(x)
-    parameters = []
-    for name, value in (("decay", decay), ("gain", gain), ("threshold", threshold)):
+@lru_cache(maxsize=64)
+def _constant(value: float, neurons: int) -> Floats:
+    array = np.full(neurons, value, np.float32)
+    array.flags.writeable = False
+    return array
+
+
+def _parameters(
+    neurons: int, threshold: npt.ArrayLike, decay: npt.ArrayLike, gain: npt.ArrayLike
+) -> list[Floats]:
+    """decay, gain and threshold as (N,)."""
+    return [
+        _parameter("decay", decay, neurons),
+        _parameter("gain", gain, neurons),
+        _parameter("threshold", threshold, neurons, positive=True),
+    ]
+
+
+def _parameter(name: str, value: npt.ArrayLike, neurons: int, positive: bool = False) -> Floats:
+    if isinstance(value, float | int) and math.isfinite(value):
+        low, array = float(value), _constant(float(value), neurons)
+    else:
         array = np.asarray(value, np.float32)
-        if array.shape not in ((), x.shape[-1:]) or not np.isfinite(array).all():
+        if array.shape not in ((), (neurons,)) or not np.isfinite(array).all():
             raise ValueError(
-                f"expected a finite {name}, one number or one per neuron {x.shape[-1:]}, got "
+                f"expected a finite {name}, one number or one per neuron {(neurons,)}, got "
                 f"shape {array.shape}"
             )
-        parameters.append(np.ascontiguousarray(np.broadcast_to(array, x.shape[-1:])))
-    if not (parameters[2] > 0).all():
-        raise ValueError(f"expected positive thresholds, got {parameters[2].min()}")
-    return flat, parameters, _state(state, x.shape, flat.shape, "state")
+        array = np.ascontiguousarray(np.broadcast_to(array, (neurons,)))
+        low = float(array.min(initial=np.inf))
+    if positive and not low > 0:
+        raise ValueError(f"expected positive {name}s, got {low:g}")
+    return array
+
+
+def _like(array: Any, shape: tuple[int, ...], mlx: bool) -> Any:
+    """An array of a backend, shaped, as the caller's kind."""
+    if mlx:
+        array = array if isinstance(array, mx.array) else mx.array(array)
+    else:
+        array = np.asarray(array)
+    return array.reshape(shape)
+
+
+def _packed(words: Any, shape: tuple[int, ...], neuron: Neuron, token_major: bool) -> PackedSpikes:
+    """Packed spikes of a backend's words, 32 or 64 bits each; a view, which can be frozen."""
+    words = np.asarray(words).view(np.uint64)
+    time = 0
+    if token_major:
+        time = len(shape) - 2
+        shape = (*shape[1:-1], shape[0], shape[-1])
+    levels = neuron.levels or 1
+    return PackedSpikes.trusted(words, shape, levels, neuron.signed, time_axis=time)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from neurosim.kernels._aligned import aligned
 from neurosim.kernels.packed import PackedSpikes
 
 Floats = npt.NDArray[np.floating]
-SURROGATES = ("atan", "fast_sigmoid", "boxcar")
+SURROGATES = ("atan", "fast_sigmoid", "boxcar", "sigmoid")
+_ROUNDINGS = ("half_up", "half_even")
 
 
 @dataclass(frozen=True)
@@ -20,13 +22,21 @@ class Neuron:
 
     Attributes:
         reset: "soft" (subtract what was fired) or "hard" (to zero; binary spikes only).
-        levels: None for binary spikes; D for integer spikes 0..D, rounded half up.
+        levels: None for binary spikes; D for integer spikes 0..D.
+        signed: integer spikes -D..D: an ON and an OFF neuron, of which one can fire at a time.
+        rounding: of integer spikes at half-way cases: "half_up" (away from zero where signed) or
+            "half_even" (to the even count, as numpy, torch and the base E-SpikeFormer round).
         surrogate: slope of a binary spike at z = u - threshold, with a = `sharpness`:
             "atan", (a / 2) / (1 + (pi a z / 2)^2) (Fang et al., 2021);
             "fast_sigmoid", 1 / (1 + a |z|)^2 (Zenke and Ganguli, 2018);
-            "boxcar", a where |z| < 1 / (2 a) (Wu et al., 2018).
-            Integer spikes pass straight through: 1 / threshold where 0 <= u <= D threshold.
+            "boxcar", a where |z| < 1 / (2 a) (Wu et al., 2018);
+            "sigmoid", a s (1 - s) with s = 1 / (1 + exp(-a z)) (SpikingJelly, 2023; a = 4 in
+            Spike-driven Transformer, Yao et al., 2023).
+            Integer spikes pass straight through: 1 / threshold where they are not clipped,
+            0 <= u <= D threshold (|u| <= D threshold where signed).
         sharpness: a, per unit of membrane.
+        clip_bounds: whether integer spikes pass the gradient at the ends of that range too;
+            without, not for a silent input (u = 0; the large E-SpikeFormer, Yao et al., 2024).
         detach_reset: whether the gradient ignores that firing resets the membrane.
     """
 
@@ -35,6 +45,9 @@ class Neuron:
     surrogate: str = "atan"
     sharpness: float = 2.0
     detach_reset: bool = True
+    signed: bool = False
+    rounding: str = "half_up"
+    clip_bounds: bool = True
 
     def __post_init__(self) -> None:
         if self.reset not in ("soft", "hard"):
@@ -43,17 +56,26 @@ class Neuron:
             raise ValueError(f"expected 1 to 127 levels (int8 counts), got {self.levels}")
         if self.levels is not None and self.reset == "hard":
             raise ValueError("expected a soft reset for integer spikes, got hard; use reset='soft'")
+        if self.levels is None and self.signed:
+            raise ValueError("expected levels for signed spikes, got None; ternary is levels=1")
         if self.surrogate not in SURROGATES:
             raise ValueError(f"expected surrogate {', '.join(SURROGATES)}; got {self.surrogate!r}")
         if not 0 < self.sharpness < float("inf"):
             raise ValueError(f"expected a positive sharpness, got {self.sharpness}")
+        if self.rounding not in _ROUNDINGS:
+            raise ValueError(f"expected rounding {', '.join(_ROUNDINGS)}; got {self.rounding!r}")
+
+    @property
+    def planes(self) -> int:
+        """Planes of its packed spikes, P."""
+        return (self.levels or 1) * (1 + self.signed)
 
 
 class Scan(NamedTuple):
-    """Result of `lif_scan`."""
+    """Result of `lif_scan`; MLX arrays where the input was one."""
 
     spikes: npt.NDArray[np.int8] | PackedSpikes  # (T, ..., N)
-    state: npt.NDArray[np.float32]  # v after the last step, (..., N)
+    state: npt.NDArray[np.float32] | None  # v after the last step, (..., N); if kept
     membrane: npt.NDArray[np.float32] | None  # u of every step, (T, ..., N); where asked for
 
 
@@ -65,3 +87,26 @@ class Gradients(NamedTuple):
     decay: npt.NDArray[np.float32]  # (N,)
     gain: npt.NDArray[np.float32]  # (N,)
     threshold: npt.NDArray[np.float32]  # (N,)
+
+
+class LifWorkspace:
+    """Memory of the results of `lif_scan` and `lif_backward`, kept from call to call.
+
+    Fresh memory costs as much as the scan itself (the system clears every page at its first
+    touch). Results that were given a workspace lie in it until the next call with it writes there;
+    packed spikes of earlier calls, with all that was derived from them, are void then. One
+    workspace serves one thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, npt.NDArray[Any]] = {}
+
+    def __repr__(self) -> str:
+        return f"LifWorkspace({sum(array.nbytes for array in self._arrays.values())} bytes)"
+
+    def array(self, name: str, shape: tuple[int, ...], kind: type[Any]) -> npt.NDArray[Any]:
+        """Memory of that name, contents anything."""
+        kept = self._arrays.get(name)
+        if kept is None or kept.shape != shape or kept.dtype != kind:
+            kept = self._arrays[name] = aligned(shape, kind)
+        return kept
