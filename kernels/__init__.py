@@ -9,6 +9,7 @@ from neurosim.kernels.spike_attention import spike_attention, spike_attention_st
 from neurosim.kernels.spike_linear import PackedWeight, spike_linear
 from neurosim.kernels.spike_linear._training import trainable_linear
 from neurosim.kernels.spike_linear._training_layer import trainable_linear_lif
+from neurosim.kernels.spike_linear_lif import spike_linear_lif
 from neurosim.kernels.spike_taps import spike_taps
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "spike_attention",
     "spike_attention_step",
     "spike_linear",
+    "spike_linear_lif",
     "spike_taps",
     "trainable_linear",
     "trainable_linear_lif",
