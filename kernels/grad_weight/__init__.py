@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels._dispatch import choose
-from neurosim.kernels.grad_weight import cpu, reference
+from neurosim.kernels._metal import metal_backends
+from neurosim.kernels.grad_weight import cpu, metal, reference
 from neurosim.kernels.packed import PackedSpikes, pack
 
 __all__ = ["BACKENDS", "grad_weight"]
 
-BACKENDS: dict[str, Any] = {"cpu": cpu, "reference": reference}
+BACKENDS: dict[str, Any] = {"cpu": cpu, "reference": reference, **metal_backends(metal)}
 
 
 def grad_weight(
@@ -34,7 +35,8 @@ def grad_weight(
         spikes: signed counts, int8, (L, I), or PackedSpikes (..., I).
         gradient: of the result, float32, (L, O) or (..., O).
         algo: "auto", "gather", "lut" or "dense"; CPU only.
-        backend: "auto", "cpu" (Numba) or "reference" (numpy).
+        backend: "auto", "cpu" (Numba), "reference" (numpy), "metal" (the GPU, automatic for MLX
+            arrays) or "metal-emulated".
         threads: of the CPU backend; the result has the same bits for any number.
 
     Returns:

@@ -259,11 +259,22 @@ def packed_linear(
     weight: Weight | PackedWeight,
 ) -> Any:
     """Sums (R, O) of packed spikes, words (P, R, W), in the order of `spike_linear`."""
-    planes, height, _ = words.shape
+    return sums_of(launch, words.view(np.uint32), levels, signed, code, weight)
+
+
+def sums_of(
+    launch: Launch,
+    halves: Any,
+    levels: int,
+    signed: bool,
+    code: str,
+    weight: Weight | PackedWeight,
+) -> Any:
+    """The same of half words (P, R, 2 W), low half first."""
+    planes, height, _ = halves.shape
     rows = Rows.of(weight)
-    if not (words.size and rows.array.size):
+    if not (halves.size and rows.array.size):
         return rows.nothing(height)
-    halves = words.view(np.uint32)  # (P, R, 2 W), low half first
     out = ((height, rows.outputs), rows.kind)
     if planes == 1 and height <= _DECODE_ROWS:
         template: dict[str, int | bool] = {"ROWS": height}
