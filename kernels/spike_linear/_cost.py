@@ -80,12 +80,12 @@ class Work:
     @classmethod
     def of(cls, spikes: PackedSpikes, weight: PackedWeight) -> Work:
         """Counted in the packed bits."""
-        active, union = _counted(spikes.words)
+        counted = _counted(spikes.words)
         panels = weight.panels.shape[0]
         sides = 1 + spikes.signed
         planes = sides * min(spikes.levels.bit_length(), len(spikes) // sides)
         sizes = (spikes.words.shape[1], spikes.size, panels * weight.width, panels)
-        return cls(*sizes, int(active), int(union), sides * spikes.levels, planes)
+        return cls(*sizes, int(counted[0]), int(counted[1]), sides * spikes.levels, planes)
 
     def times(self, costs: Costs) -> dict[str, float]:
         """Predicted nanoseconds of every algorithm that can do it."""

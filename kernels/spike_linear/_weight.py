@@ -9,10 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels._aligned import aligned
+from neurosim.kernels._jit import compiled
+from neurosim.kernels._lanes import load, store
 
 _STORE: dict[int, type[Any]] = {32: np.float32, 16: np.uint16, 8: np.uint16, 4: np.uint16}
 _FIELDS = {32: 1, 16: 1, 8: 2, 4: 4}  # columns in an element of the store
 _PANELS = (64, 128)
+_COPIED = 64  # floats at a time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -172,11 +175,27 @@ def _panels(values: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
     inputs, outputs = values.shape
     whole, rest = divmod(outputs, width)
     panels = aligned((whole + (rest > 0), inputs, width), values.dtype)
-    panels[:whole] = values[:, : whole * width].reshape(inputs, whole, width).transpose(1, 0, 2)
+    if values.dtype == np.float32 and values.flags.c_contiguous:
+        _copy_panels(values.reshape(-1), outputs, width // _COPIED, panels.reshape(-1))
+    else:
+        split = values[:, : whole * width].reshape(inputs, whole, width)
+        panels[:whole] = split.transpose(1, 0, 2)
     if rest:
         panels[whole, :, :rest] = values[:, whole * width :]
         panels[whole, :, rest:] = 0
     return panels
+
+
+@compiled
+def _copy_panels(values: Any, outputs: int, parts: int, panels: Any) -> None:
+    """Whole panels, of `parts` of 64; a gradient is packed at every step of training."""
+    width = parts * _COPIED
+    inputs = values.shape[0] // max(outputs, 1)
+    for row in range(inputs):
+        for panel in range(outputs // width):
+            for part in range(parts):
+                x = load(values, row * outputs + panel * width + part * _COPIED, _COPIED)
+                store(panels, (panel * inputs + row) * width + part * _COPIED, x)
 
 
 def _fields(values: npt.NDArray[np.int8], bits: int, width: int) -> npt.NDArray[np.uint16]:
