@@ -5,7 +5,9 @@ from neurosim.kernels.grad_weight import grad_weight
 from neurosim.kernels.lif_scan import Neuron, lif_backward, lif_scan, lif_spikes
 from neurosim.kernels.packed import PackedSpikes, pack, unpack
 from neurosim.kernels.sdsa import sdsa
+from neurosim.kernels.sdsa._training import trainable_sdsa
 from neurosim.kernels.spike_attention import spike_attention, spike_attention_step
+from neurosim.kernels.spike_attention._training import trainable_attention
 from neurosim.kernels.spike_linear import PackedWeight, spike_linear
 from neurosim.kernels.spike_linear._training import trainable_linear
 from neurosim.kernels.spike_linear._training_layer import trainable_linear_lif
@@ -28,7 +30,9 @@ __all__ = [
     "spike_linear",
     "spike_linear_lif",
     "spike_taps",
+    "trainable_attention",
     "trainable_linear",
     "trainable_linear_lif",
+    "trainable_sdsa",
     "unpack",
 ]
