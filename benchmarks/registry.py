@@ -30,13 +30,14 @@ LEVELS = 4
 KERNELS: dict[str, tuple[str, ...]] = {
     "bits": ("pack", "unpack", "events"),
     "linear": ("spike_linear", "spike_linear_decode", "spike_linear_counts", "grad_weight"),
+    "layers": ("spike_linear_lif", "spike_taps"),
     "attention": (
         "spike_attention", "spike_attention_step", "spike_attention_decay",
         "spike_attention_decay_step",
     ),
     "sdsa": ("sdsa", "sdsa_products", "sdsa_causal"),
     "lif": ("lif_scan",),
-    "training": ("lif_training", "training_step"),
+    "training": ("lif_training", "training_step", "attention_training", "sdsa_training"),
 }  # fmt: skip
 """Group -> operations; every operation is in one."""
 

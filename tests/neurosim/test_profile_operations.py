@@ -18,11 +18,13 @@ SMALL = {
     "pack": (3, 130), "unpack": (3, 130), "events": (5, 130),
     "spike_linear": (72, 65, 33), "spike_linear_decode": (4, 65, 33),
     "spike_linear_counts": (2, 65, 33), "grad_weight": (70, 65, 33),
+    "spike_linear_lif": (4, 6, 65, 70), "spike_taps": (9, 65),
     "spike_attention": (2, 64, 16), "spike_attention_step": (3, 16),
     "spike_attention_decay": (20, 3, 16), "spike_attention_decay_step": (3, 16),
     "sdsa": (2, 1, 9, 64), "sdsa_products": (2, 1, 9, 64),
     "sdsa_causal": (2, 1, 9, 64),
     "lif_scan": (3, 2, 70), "lif_training": (3, 2, 70), "training_step": (3, 5, 70),
+    "attention_training": (2, 33, 16), "sdsa_training": (2, 1, 9, 64),
 }  # fmt: skip
 NOT_TIMED = {"backends": "tells what can run, computes nothing"}
 

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from neurosim.profiling.case import Operation
-from neurosim.profiling.operations import attention, bits, linear, neurons, sdsa, training
+from neurosim.profiling.operations import (
+    attention,
+    bits,
+    layers,
+    linear,
+    neurons,
+    sdsa,
+    training,
+    training_attention,
+)
 
 OPERATIONS: dict[str, Operation] = {
     operation.name: operation
@@ -15,6 +24,8 @@ OPERATIONS: dict[str, Operation] = {
         linear.DECODE,
         linear.COUNTS,
         linear.GRADIENT,
+        layers.LAYER,
+        layers.TAPS,
         attention.ATTENTION,
         attention.STEP,
         attention.DECAY,
@@ -25,5 +36,7 @@ OPERATIONS: dict[str, Operation] = {
         neurons.SCAN,
         training.SCAN,
         training.STEP,
+        training_attention.ATTENTION,
+        training_attention.SDSA,
     )
 }

@@ -21,8 +21,8 @@ from neurosim.profiling.operations._inputs import bernoulli, evaluated, torch_he
 from neurosim.profiling.operations.neurons import current
 from neurosim.profiling.timing import Run
 
-_DECAY, _SHARPNESS = 0.5, 2.0
-_NEURON = Neuron(surrogate="fast_sigmoid", sharpness=_SHARPNESS)
+DECAY, _SHARPNESS = 0.5, 2.0
+NEURON = Neuron(surrogate="fast_sigmoid", sharpness=_SHARPNESS)
 _GRID = 2.0**-6  # of weights: sums are then exact in any order, and so are the spikes
 
 
@@ -32,17 +32,17 @@ def _scan(request: Request) -> Case:
 
     def arrays() -> Any:
         scan = lif_scan(
-            x, 1.0, _DECAY, neuron=_NEURON, output="packed", save_membrane=True,
+            x, 1.0, DECAY, neuron=NEURON, output="packed", save_membrane=True,
             backend=request.backend,
         )  # fmt: skip
         assert scan.membrane is not None
         return lif_backward(
-            gradient, x, scan.membrane, 1.0, _DECAY, neuron=_NEURON, backend=request.backend
+            gradient, x, scan.membrane, 1.0, DECAY, neuron=NEURON, backend=request.backend
         ).x
 
     on_mlx, weight = mx.array(x), mx.array(gradient)
-    ours = mx.grad(lambda y: (lif_spikes(y, 1.0, _DECAY, neuron=_NEURON)[0] * weight).sum())
-    theirs = mx.grad(lambda y: (_mlx_scan(y) * weight).sum())
+    ours = mx.grad(lambda y: (lif_spikes(y, 1.0, DECAY, neuron=NEURON)[0] * weight).sum())
+    theirs = mx.grad(lambda y: (mlx_scan(y) * weight).sum())
     moved = 5 * x.nbytes  # forward reads x, writes u; backward reads the gradient and u, writes dx
     found = {
         "arrays": Candidate(arrays, "ours", Traffic(moved, 2 * x.nbytes)),
@@ -53,11 +53,11 @@ def _scan(request: Request) -> Case:
     if torch is not None:
         leaf = torch.from_numpy(x.copy()).requires_grad_(True)
         weights = torch.from_numpy(gradient)
-        spike = _torch_spike(torch)
+        spike = torch_spike(torch)
 
         def autograd() -> Any:
             leaf.grad = None
-            _torch_scan(torch, spike, leaf).backward(weights)
+            torch_scan(torch, spike, leaf).backward(weights)
             return leaf.grad
 
         found["torch autograd"] = Candidate(autograd, "dense")
@@ -78,16 +78,16 @@ def _step(request: Request) -> Case:
     weight = mx.array(gradient)
 
     def layers(first: Any, second: Any) -> Any:
-        hidden, _ = trainable_linear_lif(spikes, first, 1.0, _DECAY, neuron=_NEURON)
-        return (trainable_linear_lif(hidden, second, 1.0, _DECAY, neuron=_NEURON)[0] * weight).sum()
+        hidden, _ = trainable_linear_lif(spikes, first, 1.0, DECAY, neuron=NEURON)
+        return (trainable_linear_lif(hidden, second, 1.0, DECAY, neuron=NEURON)[0] * weight).sum()
 
     def pieces(first: Any, second: Any) -> Any:
-        hidden, _ = lif_spikes(trainable_linear(spikes, first), 1.0, _DECAY, neuron=_NEURON)
-        out, _ = lif_spikes(trainable_linear(hidden, second), 1.0, _DECAY, neuron=_NEURON)
+        hidden, _ = lif_spikes(trainable_linear(spikes, first), 1.0, DECAY, neuron=NEURON)
+        out, _ = lif_spikes(trainable_linear(hidden, second), 1.0, DECAY, neuron=NEURON)
         return (out * weight).sum()
 
     def plain(first: Any, second: Any) -> Any:
-        return (_mlx_scan(_mlx_scan(data @ first) @ second) * weight).sum()
+        return (mlx_scan(mlx_scan(data @ first) @ second) * weight).sum()
 
     found = {
         "fused layers": Candidate(_gradients(layers, on_mlx), "ours", view=_joined),
@@ -98,13 +98,13 @@ def _step(request: Request) -> Case:
     if torch is not None:
         leaves = [torch.from_numpy(w).requires_grad_(True) for w in weights]
         tensors = torch.from_numpy(spikes.astype(np.float32)), torch.from_numpy(gradient)
-        spike = _torch_spike(torch)
+        spike = torch_spike(torch)
 
         def autograd() -> Any:
             for leaf in leaves:
                 leaf.grad = None
-            hidden = _torch_scan(torch, spike, tensors[0] @ leaves[0])
-            _torch_scan(torch, spike, hidden @ leaves[1]).backward(tensors[1])
+            hidden = torch_scan(torch, spike, tensors[0] @ leaves[0])
+            torch_scan(torch, spike, hidden @ leaves[1]).backward(tensors[1])
             return [leaf.grad for leaf in leaves]
 
         found["torch autograd"] = Candidate(autograd, "dense", view=_joined)
@@ -141,18 +141,20 @@ def _mlx_surrogate(primals: Any, cotangents: Any, outputs: Any) -> Any:
     return cotangent / mx.square(1 + _SHARPNESS * mx.abs(u - 1))
 
 
-def _mlx_scan(x: Any) -> Any:
-    """The scan in MLX operations, its reset detached."""
+def mlx_scan(x: Any) -> Any:
+    """`NEURON` with threshold 1 over the first axis, in MLX operations; its reset is detached."""
     potential, out = mx.zeros(x.shape[1:]), []
     for t in range(x.shape[0]):
-        u = _DECAY * potential + x[t]
+        u = DECAY * potential + x[t]
         fired: Any = _mlx_spike(u)
         potential = u - mx.stop_gradient(fired)
         out.append(fired)
     return mx.stack(out)
 
 
-def _torch_spike(torch: Any) -> Any:
+def torch_spike(torch: Any) -> Any:
+    """A spike with the surrogate gradient of `NEURON`."""
+
     class Spike(torch.autograd.Function):  # type: ignore[misc]
         @staticmethod
         def forward(ctx: Any, u: Any) -> Any:
@@ -167,10 +169,11 @@ def _torch_spike(torch: Any) -> Any:
     return Spike.apply
 
 
-def _torch_scan(torch: Any, spike: Any, x: Any) -> Any:
+def torch_scan(torch: Any, spike: Any, x: Any) -> Any:
+    """`mlx_scan` in torch."""
     potential, out = torch.zeros(x.shape[1:]), []
     for t in range(x.shape[0]):
-        u = _DECAY * potential + x[t]
+        u = DECAY * potential + x[t]
         fired = spike(u)
         potential = u - fired.detach()
         out.append(fired)
