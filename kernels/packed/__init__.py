@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from types import ModuleType
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels._dispatch import choose
-from neurosim.kernels.packed import cpu, reference
+from neurosim.kernels._metal import MetalBackend, metal_backends
+from neurosim.kernels.packed import cpu, metal, reference
 from neurosim.kernels.packed._spikes import (
     Events,
     PackedSpikes,
@@ -21,11 +22,11 @@ from neurosim.kernels.packed._spikes import (
 
 __all__ = ["BACKENDS", "Events", "PackedSpikes", "Patterns", "pack", "unpack"]
 
-BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "reference": reference}
+BACKENDS: dict[str, Any] = {"cpu": cpu, "reference": reference, **metal_backends(metal)}
 
 
 def pack(
-    x: npt.ArrayLike,
+    x: npt.ArrayLike | mx.array,
     levels: int = 1,
     signed: bool = False,
     code: str = "thermometer",
@@ -44,7 +45,8 @@ def pack(
         levels: the largest count, 1..127.
         signed: whether counts may be negative.
         code: "thermometer" or "bits".
-        backend: "auto", "cpu" (Numba, one thread) or "reference" (numpy).
+        backend: "auto" (the GPU for MLX arrays, if there is one, else the CPU), "cpu" (Numba, one
+            thread), "reference" (numpy), "metal" or "metal-emulated".
         time_axis: which of the leading axes of x is time, if one is.
 
     Returns:
@@ -52,16 +54,23 @@ def pack(
         density are computed once, when first asked for.
     """
     check_code(levels, code)
+    mlx = isinstance(x, mx.array)
+    if isinstance(x, mx.array) and x.dtype == mx.bfloat16:  # unknown to numpy
+        x = x.astype(mx.float32)
     values = np.asarray(x)
     if values.ndim == 0 or values.dtype.kind not in "biuf":
         raise ValueError(
             f"expected spike counts of shape (..., D), got {values.dtype} {values.shape}"
         )
     check_time_axis(time_axis, values.shape)
-    counts = _counts(values, signed).reshape(math.prod(values.shape[:-1]), values.shape[-1])
-    words, valid = choose("pack", backend, BACKENDS).pack(counts, levels, signed, code)
+    module = choose("pack", backend, BACKENDS, mlx=mlx)
+    stays = isinstance(module, MetalBackend) and mlx and values.dtype in (np.int8, np.float32)
+    counts: Any = x if stays else _counts(values, signed)
+    counts = counts.reshape(math.prod(values.shape[:-1]), values.shape[-1])
+    words, valid = module.pack(counts, levels, signed, code)
     if not valid:
         raise _refusal(values, levels, signed)
+    words = np.asarray(words).view(np.uint64)  # the GPU's are uint32
     return PackedSpikes.trusted(words, values.shape, levels, signed, code, time_axis)
 
 
@@ -96,5 +105,4 @@ def unpack(spikes: PackedSpikes, backend: str = "auto") -> npt.NDArray[np.int8]:
     """Counts (..., D) of packed spikes."""
     module = choose("unpack", backend, BACKENDS)
     arguments = (spikes.words, spikes.levels, spikes.signed, spikes.code, spikes.size, np.int8)
-    counts: npt.NDArray[np.int8] = module.unpack(*arguments)
-    return counts.reshape(spikes.shape)
+    return np.asarray(module.unpack(*arguments), np.int8).reshape(spikes.shape)

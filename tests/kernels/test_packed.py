@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from properties import examples
 
-from neurosim.kernels.packed import BACKENDS, PackedSpikes, cpu, pack, reference, unpack
+from neurosim.kernels.packed import PackedSpikes, cpu, pack, reference, unpack
 
 SIZES = (1, 63, 64, 65, 123, 1000)
 KINDS = pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def _check(x: np.ndarray, levels: int, signed: bool, code: str) -> None:
     planes, size = len(spikes.plane_weights), x.shape[-1]
     np.testing.assert_array_equal(spikes.words, pack(x, levels, signed, code, "reference").words)
     assert spikes.words.ctypes.data % 64 == 0 or not spikes.words.size
-    for backend in BACKENDS:
+    for backend in ("cpu", "reference"):
         np.testing.assert_array_equal(unpack(spikes, backend), x)
     np.testing.assert_array_equal(spikes.unpack(np.int64), x)
 
@@ -105,7 +105,7 @@ def test_layout_is_the_documented_one() -> None:
     """Bit i of word w is channel 64 w + i; plane d is n > d; negative planes come last."""
     x = np.zeros((1, 70), np.int8)
     x[0, 3], x[0, 64], x[0, 69] = 2, 1, -2
-    for backend in BACKENDS:
+    for backend in ("cpu", "reference"):
         words = pack(x, 2, True, backend=backend).words[:, 0]
         assert words.tolist() == [[8, 1], [8, 0], [0, 32], [0, 32]]
         words = pack(x, 2, True, "bits", backend).words[:, 0]
