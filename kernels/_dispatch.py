@@ -30,15 +30,18 @@ def choose(
         if reason is not None:
             raise ValueError(f"{operation}: backend {backend!r} cannot run this: {reason}")
         return _announced(operation, backend, backends)
-    names = [name for name in backends if not name.startswith("metal")]
-    if mlx and "metal" in backends:
-        names.insert(0, "metal")
     reasons = {}
-    for name in names:
-        reason = _reason(backends[name], arguments)
+    if mlx and "metal" in backends:
+        reason = _reason(backends["metal"], arguments)
         if reason is None:
-            return _announced(operation, name, backends)
-        reasons[name] = reason
+            return _announced(operation, "metal", backends)
+        reasons["metal"] = reason
+    for name, candidate in backends.items():
+        if not name.startswith("metal"):
+            reason = _reason(candidate, arguments)
+            if reason is None:
+                return _announced(operation, name, backends)
+            reasons[name] = reason
     raise ValueError(
         f"{operation}: no backend can run this: "
         + "; ".join(f"{name}: {reason}" for name, reason in reasons.items())

@@ -11,13 +11,15 @@ neuron.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
-import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels.neuron import integer_spikes
 from neurosim.kernels.spike_attention import spike_attention
+from neurosim.kernels.spike_linear import PackedWeight, spike_linear
+from neurosim.kernels.spike_taps import spike_taps
 from neurosim.models.quantise import quantise
 from neurosim.models.spike_transformer import (
     WEIGHTS,
@@ -104,11 +106,15 @@ class FoldedSpikeTransformer:
         weights["head"] = quantise(np.asarray(model.head), units["head"], bits)
         return cls(model.config, weights, banks, float(units["head"]))
 
-    def forward(self, tokens: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.int64], Spikes]:
-        """All tokens (L,) at once: integer logits (L, V) and the spikes (L, N) of every site.
+    @cached_property
+    def _packed(self) -> dict[str, PackedWeight]:
+        """The crossbars' weights (I, O) in the form of the kernels."""
+        names = [f"blocks.{i}.{name}" for i in range(self.config.layers) for name in WEIGHTS]
+        crossbars = [name for name in names if not name.endswith(".conv")] + ["head"]
+        return {name: PackedWeight.pack(self.weights[name], 8) for name in crossbars}
 
-        Dense float32 products of integers below 2^24 are exact, so this is the integer network.
-        """
+    def forward(self, tokens: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.int64], Spikes]:
+        """All tokens (L,) at once: integer logits (L, V) and the spikes (L, N) of every site."""
         config = self.config
         spikes: Spikes = {}
 
@@ -120,9 +126,8 @@ class FoldedSpikeTransformer:
             return spikes[site]
 
         def product(site: str, name: str) -> npt.NDArray[np.int64]:
-            left = mx.array(spikes[site].astype(np.float32))
-            right = mx.array(self.weights[name].astype(np.float32))
-            return np.asarray(left @ right).astype(np.int64)
+            sums: Integers = spike_linear(spikes[site], self._packed[name])
+            return sums.astype(np.int64)
 
         x = self.weights["embedding"][np.asarray(tokens)].astype(np.int64)  # (L, width)
         if config.ngram_rows:
@@ -135,9 +140,7 @@ class FoldedSpikeTransformer:
             )
         for i in range(config.layers):
             at = f"blocks.{i}."
-            read = fire(at + "conv_read", x).astype(np.int64)
-            for j, row in enumerate(self.weights[at + "conv"]):
-                x[j:] += read[: len(x) - j] * row
+            x += spike_taps(fire(at + "conv_read", x), self.weights[at + "conv"])
             fire(at + "attention_read", x)
             q, k, v = (
                 fire(at + f"{name}_neurons", product(at + "attention_read", at + name)).reshape(

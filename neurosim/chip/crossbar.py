@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from neurosim.chip.sections import CrossbarCells
 from neurosim.devices.counter_random import inverse_normal, uniform
+from neurosim.kernels._aligned import aligned
 from neurosim.kernels._jit import compiled
 
 _ADC_RANGE = 8.0  # full scale in standard deviations of a column with one random spike a row
@@ -99,8 +100,10 @@ class ProgrammedCrossbar:
             spread = math.sqrt(float((weight.astype(np.float64) ** 2).sum(axis=0).max(initial=0.0)))
             step = 2 ** max(math.ceil(math.log2(max(_ADC_RANGE * spread / codes, 1.0))), 0)
         integers = np.dtype(np.int8 if largest <= 127 else np.int32)
+        stored = aligned(weight.shape, np.float32 if disturbed else integers)
+        stored[:] = (plus - minus) / scale if disturbed else weight
         return cls(
-            ((plus - minus) / scale).astype(np.float32) if disturbed else weight.astype(integers),
+            stored,
             energy if diagonal else energy.sum(axis=1),
             cells.read_noise.value * largest,
             rng.integers(0, 2**63, dtype=np.uint64),

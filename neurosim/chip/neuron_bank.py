@@ -194,7 +194,9 @@ class ChipBank:
         spikes = np.empty(self.size, dtype=np.int8) if out is None else out
         if charge.shape != (self.size,):
             raise ValueError(f"{self.name}: expected charge ({self.size},), got {charge.shape}")
-        account = self._phases.setdefault(phase, _Phase())
+        if phase not in self._phases:
+            self._phases[phase] = _Phase()
+        account = self._phases[phase]
         if self.exact:
             fired = _exact(charge, self._bias, self._half, self.levels, self.signed, spikes)
             account.spikes += int(fired)

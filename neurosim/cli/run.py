@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from neurosim.energy import plots
 from neurosim.energy.table import terminal
 from neurosim.generation import Sampler
 from neurosim.models.checkpoint import DEFAULT, replace_file
@@ -61,6 +60,8 @@ def run_options(options: argparse.Namespace, progress: Progress) -> RunReport:
 
 def _write(report: RunReport, folder: Path) -> list[Path]:
     """report.json, the energy plot and the raster of the last token."""
+    from neurosim.energy import plots  # takes half a second to import: matplotlib
+
     written = [folder / "report.json"]
     replace_file(written[0], (json.dumps(report.to_dict(), indent=1) + "\n").encode())
     data = report.to_dict()

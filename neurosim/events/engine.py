@@ -19,8 +19,10 @@ from neurosim.chip.neuron_bank import build_banks
 from neurosim.chip.placement import Placement, place
 from neurosim.energy.counts import hash_operations
 from neurosim.events.recorder import Ledger, Run
+from neurosim.events.tally import Tally
 from neurosim.kernels.spike_attention import spike_attention_step
 from neurosim.kernels.spike_linear import spike_linear
+from neurosim.kernels.spike_taps import spike_taps
 from neurosim.network import (
     Accumulator,
     AttentionUnit,
@@ -71,12 +73,14 @@ class Simulator:
         )
         self._order = {node.name: index for index, node in enumerate(network)}
         self.tokens: list[int] = []
-        self._ledgers = {"prefill": Ledger()}
+        self._each_token: dict[str, dict[str, int]] = {}
+        self._ledgers = {"prefill": Ledger(self._each_token)}
         self._ledger = self._ledgers["prefill"]
         self._booked = {name: bank.energy().parts() for name, bank in self.banks.items()}
         self._value: dict[str, Values] = {}
         self._logits: list[npt.NDArray[np.float64]] = []
         self._spikes: dict[str, list[npt.NDArray[np.int8]]] = {name: [] for name in self.banks}
+        self._tally = {name: Tally(np.zeros(bank.size)) for name, bank in self.banks.items()}
         self._states: dict[str, npt.NDArray[np.int32]] = {}
         self.forget()
         self._plan: list[Action] = [self._action(node.name) for node in network]
@@ -92,7 +96,7 @@ class Simulator:
     def begin(self, phase: str) -> None:
         """From here on count for `phase` ("prefill" or "decode")."""
         self._book_neurons()
-        self._ledger = self._ledgers.setdefault(phase, Ledger())
+        self._ledger = self._ledgers.setdefault(phase, Ledger(self._each_token))
 
     def _book_neurons(self) -> None:
         """Give the current phase what the banks burnt since the last call."""
@@ -135,6 +139,12 @@ class Simulator:
             self.placement.depth,
         )
 
+    def _count_each_token(self, node: str, **amounts: int) -> None:
+        """Count for every token from now on, whatever spikes."""
+        totals = self._each_token.setdefault(node, {})
+        for name, amount in amounts.items():
+            totals[name] = totals.get(name, 0) + int(amount)
+
     def _action(self, name: str) -> Action:
         node = self.network[name]
         handlers: dict[type, Callable[..., Action]] = {
@@ -157,13 +167,14 @@ class Simulator:
             self._value_hops(node.name, target) for target in self.network.targets(node.name)
         )
 
+        self._count_each_token(
+            node.name, embedding_reads=channels, value_hops=value_hops, **hashing
+        )
+
         def act() -> None:
             recent = np.array(self.tokens[max(self._text_start, len(self.tokens) - order) :])
             row = int(ngram_rows(recent, order, len(table))[-1])
             self._value[node.name] = table[row]
-            self._ledger.count(
-                node.name, embedding_reads=channels, value_hops=value_hops, **hashing
-            )
 
         return act
 
@@ -171,24 +182,21 @@ class Simulator:
         before = [name for name in sources if self._order[name] < self._order[node.name]]
         before.sort(key=self._order.__getitem__)
         words = [self._words(name) for name in before]
-        travels = [
-            (name, self._value_hops(name, node.name))
-            for name in before
-            if not isinstance(self.network[name], Embedding)  # which counts its own
-        ]
+        self._count_each_token(
+            node.name,
+            accumulator_writes=sum(words),
+            accumulator_reads=sum(words[1:]),  # the first write adds to nothing
+            additions=sum(words[1:]),
+        )
+        for name in before:
+            if not isinstance(self.network[name], Embedding):  # which counts its own
+                self._count_each_token(name, value_hops=self._value_hops(name, node.name))
 
         def act() -> None:
-            self._value[node.name] = sum(
-                (self._value[name] for name in before), np.zeros(node.width, np.int64)
-            )
-            self._ledger.count(
-                node.name,
-                accumulator_writes=sum(words),
-                accumulator_reads=sum(words[1:]),  # the first write adds to nothing
-                additions=sum(words[1:]),
-            )
-            for name, value_hops in travels:
-                self._ledger.count(name, value_hops=value_hops)
+            total = np.zeros(node.width, np.int64)
+            for name in before:
+                total += self._value[name]  # type: ignore[arg-type]
+            self._value[node.name] = total
 
         return act
 
@@ -212,17 +220,18 @@ class Simulator:
         ]
 
         value_hops = sum(self._value_hops(name, target) for target in later)
+        if value_hops:
+            self._count_each_token(name, value_hops=value_hops)
+        width = self.network[name].size
+        for target in later:
+            self._count_each_token(
+                target, accumulator_reads=width, accumulator_writes=width, additions=width
+            )
 
         def deliver(sums: Values) -> None:
             self._value[name] = sums
-            if value_hops:
-                self._ledger.count(name, value_hops=value_hops)
             for target in later:
-                self._value[target] = self._value[target] + sums  # type: ignore[operator]
-                width = sums.size
-                self._ledger.count(
-                    target, accumulator_reads=width, accumulator_writes=width, additions=width
-                )
+                self._value[target] += sums  # type: ignore[misc]
 
         return deliver
 
@@ -244,82 +253,82 @@ class Simulator:
 
     def _crossbar(self, node: Crossbar, sources: Sequence[str]) -> Action:
         programmed, deliver = self.crossbars[node.name], self._deliver(node.name)
-        nonzero = np.count_nonzero(node.weight, axis=1)
+        nonzero = np.count_nonzero(node.weight, axis=1).astype(np.float64)
         outputs = node.size
         _, column_tiles = self.placement.tiling[node.name]
-        conversions = outputs if self._converted(node.name) else 0
         source, read = sources[0], self._reader(node.name)
+        tally, recorded = self._tally[source], self._spikes[source]
+        if self._converted(node.name):
+            self._count_each_token(node.name, conversions=outputs)
 
         def act() -> None:
-            spikes = self._spikes[source][-1]
-            events = np.abs(spikes).astype(np.int64)
-            total = int(events.sum())
-            sums = spike_linear(spikes[None], programmed.weight)[0]
+            total = tally.total
+            sums = spike_linear(recorded[-1][None], programmed.weight)[0]
             self._ledger.count(
                 node.name,
                 synaptic_operations=total * outputs,
-                effective_operations=int(events @ nonzero),
+                effective_operations=int(tally.weighted(nonzero)),
                 row_pulses=total * column_tiles,
-                weight_fetches=int(np.count_nonzero(events)) * outputs,
-                conversions=conversions,
+                weight_fetches=tally.active * outputs,
             )
-            self._ledger.burn(node.name, {"synapse": float(events @ programmed.row_energy)})
+            self._ledger.burn(node.name, {"synapse": tally.weighted(programmed.row_energy)})
             deliver(read(sums, total))
 
         return act
 
     def _delay_crossbar(self, node: DelayCrossbar, sources: Sequence[str]) -> Action:
         programmed, deliver = self.crossbars[node.name], self._deliver(node.name)
-        nonzero = node.weight != 0
-        conversions = node.size if self._converted(node.name) else 0
+        nonzero = (node.weight != 0).astype(np.float64)
         source, taps, read = sources[0], node.weight.shape[0], self._reader(node.name)
+        recorded = self._spikes[source]
+        if self._converted(node.name):
+            self._count_each_token(node.name, conversions=node.size)
 
         def act() -> None:
             used = min(taps, len(self.tokens) - self._text_start)
-            recent = np.array(self._spikes[source][: -used - 1 : -1], np.int32)  # newest first
-            events = np.abs(recent).astype(np.int64)
-            sums = (recent * programmed.weight[:used]).sum(axis=0)
-            total = int(events.sum())
+            recent = np.array(recorded[-used:])  # oldest first
+            sums = spike_taps(recent, programmed.weight[:used])[-1]
+            events = np.abs(recent[::-1].astype(np.float64))  # newest first
+            pulses = events.sum(axis=0)
+            total = int(pulses.sum())
             self._ledger.count(
                 node.name,
                 synaptic_operations=total,
-                effective_operations=int((events * nonzero[:used]).sum()),
+                effective_operations=int(np.vdot(events, nonzero[:used])),
                 row_pulses=total,
                 weight_fetches=int(np.count_nonzero(events)),
-                conversions=conversions,
             )
             burnt = float((events * programmed.row_energy[:used]).sum())
             self._ledger.burn(node.name, {"synapse": burnt})
-            deliver(read(sums, events.sum(axis=0)))
+            deliver(read(sums, pulses))
 
         return act
 
     def _bank(self, node: NeuronBank, sources: Sequence[str]) -> Action:
         bank, source = self.banks[node.name], sources[0]
-        hops = self.placement.hops[node.name]
+        hops = np.ascontiguousarray(self.placement.hops[node.name], np.int64)
         feeds = self.network[source]
         digital = not isinstance(feeds, Crossbar | DelayCrossbar)
-        value_hops = self._value_hops(source, node.name) if digital else 0
-        reads = isinstance(feeds, Accumulator)
         counted = self.chip.routing.packets == "count"  # one packet carries n spikes
+        tally, recorded = self._tally[node.name], self._spikes[node.name]
+        self._count_each_token(
+            node.name, neuron_windows=node.neurons, conversions=node.size if digital else 0
+        )
+        if isinstance(feeds, Accumulator):
+            self._count_each_token(source, accumulator_reads=node.size)
+        if digital and self._value_hops(source, node.name):
+            self._count_each_token(source, value_hops=self._value_hops(source, node.name))
 
         def act() -> None:
             spikes = bank.fire(self._value[source], len(self.tokens))
-            events = np.abs(spikes).astype(np.int64)
-            packets = np.minimum(events, 1) if counted else events
-            self._spikes[node.name].append(spikes)
+            recorded.append(spikes)
+            packet_hops = tally.count(spikes, hops, counted)
             self._ledger.count(
                 node.name,
-                neuron_spikes=int(events.sum()),
-                neuron_windows=node.neurons,
-                conversions=node.size if digital else 0,
-                packets=int(packets.sum()),
-                hops=int(packets @ hops),
+                neuron_spikes=tally.total,
+                packets=tally.active if counted else tally.total,
+                hops=packet_hops,
             )
-            if reads:
-                self._ledger.count(source, accumulator_reads=node.size)
-            if value_hops:
-                self._ledger.count(source, value_hops=value_hops)
 
         return act
 
@@ -327,6 +336,7 @@ class Simulator:
         shape = (node.heads, node.head_size)
         decaying = int(np.count_nonzero(node.decay_shift)) * node.head_size**2
         size = node.head_size
+        queries, keys = self._tally[sources[0]], self._tally[sources[1]]
 
         def act() -> None:
             q, k, v = (self._spikes[name][-1].reshape(shape) for name in sources)
@@ -334,12 +344,8 @@ class Simulator:
                 self._states[node.name], q, k, v, node.decay_shift, node.fraction_bits
             )
             self._value[node.name] = out.reshape(-1)
-            keys, queries = np.abs(k).astype(np.int64), np.abs(q).astype(np.int64)
-            writes, reads = (
-                int(np.count_nonzero(keys)) * size,
-                int(np.count_nonzero(queries)) * size,
-            )
-            additions = (int(keys.sum()) + int(queries.sum())) * size
+            writes, reads = keys.active * size, queries.active * size
+            additions = (keys.total + queries.total) * size
             self._ledger.count(
                 node.name,
                 state_reads=decaying + writes + reads,

@@ -13,8 +13,12 @@ from neurosim.energy.counts import PhaseCounts
 
 @dataclass
 class Ledger:
-    """Counts and joules of one phase while it runs: node -> name -> total."""
+    """Counts and joules of one phase while it runs: node -> name -> total.
 
+    `each_token`: what the structure adds for every token, whatever spikes; multiplied at the end.
+    """
+
+    each_token: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     tokens: int = 0
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     joules: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -23,7 +27,7 @@ class Ledger:
         """Add integers to the counts of a node."""
         totals = self.counts.setdefault(node, {})
         for name, amount in amounts.items():
-            totals[name] = totals.get(name, 0) + int(amount)
+            totals[name] = totals.get(name, 0) + amount
 
     def burn(self, node: str, amounts: Mapping[str, float]) -> None:
         """Add joules to the mechanisms of a node."""
@@ -33,11 +37,16 @@ class Ledger:
 
     def freeze(self) -> PhaseCounts:
         """The finished phase."""
-        return PhaseCounts(
-            self.tokens,
-            {node: dict(counts) for node, counts in self.counts.items()},
-            {node: dict(joules) for node, joules in self.joules.items()},
-        )
+        counts = {
+            node: {name: amount * self.tokens for name, amount in amounts.items()}
+            for node, amounts in self.each_token.items()
+        }
+        for node, amounts in self.counts.items():
+            totals = counts.setdefault(node, {})
+            for name, amount in amounts.items():
+                totals[name] = totals.get(name, 0) + int(amount)
+        joules = {node: dict(joules) for node, joules in self.joules.items()}
+        return PhaseCounts(self.tokens, counts, joules)
 
 
 @dataclass(frozen=True, eq=False)
