@@ -8,6 +8,7 @@ from neurosim.kernels.sdsa import sdsa
 from neurosim.kernels.sdsa._training import trainable_sdsa
 from neurosim.kernels.spike_attention import spike_attention, spike_attention_step
 from neurosim.kernels.spike_attention._training import trainable_attention
+from neurosim.kernels.spike_conv2d import spike_conv2d
 from neurosim.kernels.spike_linear import PackedWeight, spike_linear
 from neurosim.kernels.spike_linear._training import trainable_linear
 from neurosim.kernels.spike_linear._training_layer import trainable_linear_lif
@@ -27,6 +28,7 @@ __all__ = [
     "sdsa",
     "spike_attention",
     "spike_attention_step",
+    "spike_conv2d",
     "spike_linear",
     "spike_linear_lif",
     "spike_taps",

@@ -11,6 +11,7 @@ from neurosim.kernels.lif_scan import BACKENDS as LIF
 from neurosim.kernels.packed import BACKENDS as PACKED
 from neurosim.kernels.sdsa import BACKENDS as SDSA
 from neurosim.kernels.spike_attention import BACKENDS as ATTENTION
+from neurosim.kernels.spike_conv2d import BACKENDS as CONV2D
 from neurosim.kernels.spike_linear import BACKENDS as LINEAR
 from neurosim.kernels.spike_linear_lif import BACKENDS as LINEAR_LIF
 from neurosim.kernels.spike_taps import BACKENDS as TAPS
@@ -18,6 +19,7 @@ from neurosim.kernels.spike_taps import BACKENDS as TAPS
 _OPERATIONS: dict[str, Mapping[str, Any]] = {
     "spike_linear": LINEAR,
     "spike_linear_lif": LINEAR_LIF,
+    "spike_conv2d": CONV2D,
     "grad_weight": GRAD_WEIGHT,
     "spike_attention": ATTENTION,
     "lif_scan": LIF,
