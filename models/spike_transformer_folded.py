@@ -140,7 +140,8 @@ class FoldedSpikeTransformer:
             )
         for i in range(config.layers):
             at = f"blocks.{i}."
-            x += spike_taps(fire(at + "conv_read", x), self.weights[at + "conv"])
+            taps: Integers = spike_taps(fire(at + "conv_read", x), self.weights[at + "conv"])
+            x += taps
             fire(at + "attention_read", x)
             q, k, v = (
                 fire(at + f"{name}_neurons", product(at + "attention_read", at + name)).reshape(

@@ -32,7 +32,7 @@ class Tally:
         spikes of a channel.
         """
         self.total, self.active, weighted = _count(spikes, hops, once, self.sizes)
-        return weighted
+        return int(weighted)
 
     def weighted(self, fan_out: npt.NDArray[np.float64]) -> float:
         """sum |n| fan_out of the channels (N,)."""

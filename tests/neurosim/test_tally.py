@@ -27,11 +27,14 @@ def test_counts_are_sums(size: int, density: float) -> None:
 
 
 def test_a_ledger_multiplies_what_each_token_costs() -> None:
-    ledger = Ledger({"a": {"reads": 3, "writes": 0}, "b": {"reads": 1}})
+    ledger = Ledger({"a": {"state_reads": 3, "shifts": 0}, "b": {"hops": 1}})
     ledger.tokens = 5
-    ledger.count("a", reads=np.int64(2), spikes=7)
+    ledger.count("a", state_reads=np.int64(2), additions=7)
     ledger.burn("c", {"leak": 1.5})
     frozen = ledger.freeze()
-    assert frozen.counts == {"a": {"reads": 17, "writes": 0, "spikes": 7}, "b": {"reads": 5}}
+    assert frozen.counts == {
+        "a": {"state_reads": 17, "shifts": 0, "additions": 7},
+        "b": {"hops": 5},
+    }
     assert all(type(n) is int for counts in frozen.counts.values() for n in counts.values())
     assert frozen.joules == {"c": {"leak": 1.5}} and frozen.tokens == 5
