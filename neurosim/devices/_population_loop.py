@@ -101,8 +101,8 @@ def run_neurons(
             off = leak + extra + 1.0 / off_branch
             on = leak + extra + 1.0 / on_branch
             left = durations[s]
-            before_1 = off_1 + on_1
-            before_2 = off_2 + on_2
+            sum_1 = 0.0
+            sum_2 = 0.0
             events = 0
             while True:
                 conducting = phase >= _ON
@@ -146,6 +146,8 @@ def run_neurons(
                         end = lower if conducting else upper
                 if time > 0.0:
                     j1, j2 = voltage_integrals(voltage, end, drive, conductance, capacitance, time)
+                    sum_1 += j1
+                    sum_2 += j2
                     if conducting:
                         on_1 += j1
                         on_2 += j2
@@ -191,12 +193,10 @@ def run_neurons(
                     upper, lower = state[3] * up, state[4] * down
                     if residue_start > 0.0:
                         lowering = residue_start * (state[3] - state[4]) * up
-            j1 = off_1 + on_1 - before_1
-            j2 = off_2 + on_2 - before_2
             time = durations[s] - max(left, 0.0) if flags[n] & FLAG_RUNAWAY else durations[s]
-            delivered += injected * j1 + work * time - pull * j1
-            delivered += leak * rest * (rest * time - j1)
-            drivers += work * time - 2.0 * pull * j1 + extra * j2
+            delivered += injected * sum_1 + work * time - pull * sum_1
+            delivered += leak * rest * (rest * time - sum_1)
+            drivers += work * time - 2.0 * pull * sum_1 + extra * sum_2
             if flags[n] & FLAG_RUNAWAY:
                 break
             if s == segments - 1 and phase == _ON and drive >= on * lower:

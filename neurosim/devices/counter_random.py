@@ -131,8 +131,11 @@ def upper_tail(x: float) -> float:
 def truncated_normal(u: float, lower: float) -> float:
     """Standard normal given that it exceeds `lower`, by inversion of a uniform `u`.
 
-    Below -6 standard deviations the draw is clipped instead: a chance of 1e-9.
+    Below -6 standard deviations the draw is clipped instead: a chance of 1e-9. Above 30 the tail
+    is exponential to 0.1 % and its probability soon underflows.
     """
+    if lower > 30.0:
+        return lower - math.log(u) / lower
     if lower < -6.0:
         return max(-inverse_normal(u), lower)
     return -inverse_normal(u * upper_tail(lower))

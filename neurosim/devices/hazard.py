@@ -26,6 +26,7 @@ Floats = npt.NDArray[np.float64]
 RAMP_SPREAD = math.pi / math.sqrt(6.0)
 """Standard deviation of V_th under a fast ramp, in units of V_0 (Gumbel): 1.2825."""
 _NODES, _WEIGHTS = (tuple(values.tolist()) for values in np.polynomial.legendre.leggauss(16))
+_EULER = 0.5772156649015329
 _SHORT = 0.5  # segments with less change of ln lambda and less t / tau: quadrature
 _SHIFT = np.uint64(0x4A5A4A5A4A5A4A5A)  # keeps hazard draws apart from threshold draws
 
@@ -58,7 +59,7 @@ def hazard_integral(
             total += _WEIGHTS[i] * hazard_at(v, log_rate, scale)
         return 0.5 * time * total
     current = drive - conductance * start  # tau S(u) = scale C / current x u S(u)
-    if conductance == 0.0 or abs(current) >= 1e12 * conductance * scale:
+    if conductance == 0.0 or abs(current) >= 1e14 * conductance * scale:
         ramp = scale * capacitance / current
         return ramp * (hazard_at(end, log_rate, scale) - hazard_at(start, log_rate, scale))
     tau = capacitance / conductance
@@ -66,11 +67,9 @@ def hazard_integral(
     if u == 0.0:
         return time * hazard_at(start, log_rate, scale)
     last = u * math.exp(-x)
-    if last == 0.0 or abs(last) < 1e-290:  # rests at V*: E1(u) - E1(u_0) -> x for u -> 0
-        close = tau * math.log(abs(u) / 1e-290)
-        first = hazard_integral(start, drive, conductance, capacitance, close, log_rate, scale)
-        return first + (time - close) * hazard_at(drive / conductance, log_rate, scale)
-    after = hazard_at(end, log_rate, scale) * scaled_e1(last)
+    at_rest = abs(last) < 1e-20  # E1(u) = -gamma - ln |u| there, and |last| may underflow
+    factor = -_EULER - math.log(abs(u)) + x if at_rest else scaled_e1(last)
+    after = hazard_at(end, log_rate, scale) * factor
     return tau * (after - hazard_at(start, log_rate, scale) * scaled_e1(u))
 
 

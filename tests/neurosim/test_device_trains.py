@@ -194,7 +194,7 @@ def test_linear_law_gives_a_linear_rate() -> None:
 
 
 def test_train_run_fires_relaxes_and_fires_again() -> None:
-    """Full relaxation in the gap gives the same n* again; the residue of a short one shortens it."""
+    """Full relaxation in the gap gives the same n* again; a residue shortens it."""
     dissolving = Relaxation(time=1e-4)
     neuron = dataclasses.replace(NEURON, dissolution=dissolving)
     run = neuron.run_train(0.6, 1e-3, 1e-3, 28)
