@@ -18,7 +18,7 @@ _KINDS = (np.dtype(np.int8), np.dtype(np.int32), np.dtype(np.float32))
 
 def spike_taps(
     spikes: npt.NDArray[np.int8], weight: npt.NDArray[Any], backend: str = "auto"
-) -> npt.NDArray[np.int64] | npt.NDArray[np.float64]:
+) -> npt.NDArray[Any]:
     """out[l, n] = sum over taps j of spikes[l - j, n] weight[j, n]; nothing before the first step.
 
     Each channel has its own taps (a depthwise causal convolution). Taps are added from the newest
@@ -45,5 +45,5 @@ def spike_taps(
         )
     module = choose("spike_taps", backend, BACKENDS)
     arrays = np.ascontiguousarray(spikes), np.ascontiguousarray(weight)
-    out: npt.NDArray[np.int64] | npt.NDArray[np.float64] = module.spike_taps(*arrays)
+    out: npt.NDArray[Any] = module.spike_taps(*arrays)
     return out
