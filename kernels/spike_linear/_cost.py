@@ -41,14 +41,14 @@ class Costs:
 
 
 MEASURED: Mapping[tuple[int, bool], Costs] = {
-    (32, False): Costs(24.7, 0.0293, 0.445, 0.00542, 168, 0.0338, 0.76, 0.0133),
-    (32, True): Costs(318, 0.138, 0.526, 0.00868, 1190, 0.19, 1.78, 0.0191),
-    (16, False): Costs(23.4, 0.0369, 0.39, 0.00563, 138, 0.0438, 3.15, 0.0136),
-    (16, True): Costs(75.6, 0.0854, 0.359, 0.00585, 1600, 0.0962, 4.13, 0.0164),
-    (8, False): Costs(44.9, 0.0113, 0.226, 0.00305, 409, 0.022, 1.08, 0.0154),
-    (8, True): Costs(604, 0.0262, 0.0708, 0.00761, 2430, 0.0302, 3.23, 0.0714),
-    (4, False): Costs(49.2, 0.0106, 0.21, 0.00192, 476, 0.0192, 1.33, 0.0145),
-    (4, True): Costs(490, 0.0183, 0.0481, 0.000406, 2050, 0.0204, 4.06, 0.00673),
+    (32, False): Costs(17.4, 0.0282, 0.311, 0.00535, 119, 0.0336, 0.652, 0.0131),
+    (32, True): Costs(596, 0.0813, 0.312, 0.00906, 3680, 0.0951, 1.46, 0.00709),
+    (16, False): Costs(12.6, 0.0351, 0.296, 0.00533, 103, 0.0396, 2.86, 0.0133),
+    (16, True): Costs(200, 0.0528, 0.165, 0.00633, 1720, 0.0637, 3.93, 0.00526),
+    (8, False): Costs(32.1, 0.0111, 0.128, 0.00285, 466, 0.0183, 0.921, 0.0154),
+    (8, True): Costs(398, 0.0213, 0.0898, 0.00229, 1780, 0.0241, 3.22, 0),
+    (4, False): Costs(37.4, 0.00998, 0.115, 0.0018, 494, 0.0171, 1.07, 0.0142),
+    (4, True): Costs(224, 0.017, 0.0344, 0.00186, 1240, 0.0183, 3.42, 0),
 }
 """By bits, and whether the weights come from memory: `calibrate()` on one core of an Emerald
 Rapids Xeon (AVX-512, 2 MB second-level cache), numpy with OpenBLAS. Elsewhere the ratios differ,
@@ -144,13 +144,13 @@ def _counted(words: Any) -> Any:
 def calibrate(seconds: float = 0.02) -> dict[tuple[int, bool], Costs]:
     """Measure `MEASURED` on this machine; about a minute, mostly weights of 64 MB.
 
-    Every algorithm is timed (CPU time of this thread, median of 5 samples of at least `seconds`) at
-    two densities and two row counts; its two coefficients are the least-squares solution, not
-    negative. Weights in the cache are 512 x 512, weights in memory 4096 x 4096.
+    Every algorithm is timed (CPU time of this thread, the least of 7 samples of at least `seconds`,
+    because neighbours on a machine only add) at two densities and two row counts; its two
+    coefficients are the least-squares solution, not negative. Weights in the cache are 512 x 512, weights in memory 4096 x 4096.
     """
     found = {}
     for bits in (32, 16, 8, 4):
-        for size, row_counts in ((512, (128, 1024)), (4096, (4, 8))):
+        for size, row_counts in ((512, (128, 1024)), (4096, (4, 16))):
             weight = _some_weight(size, bits)
             points: dict[str, list[tuple[float, float, float]]] = {a: [] for a in ALGORITHMS}
             for rows in row_counts:
@@ -183,22 +183,22 @@ def _nanoseconds(algo: str, spikes: PackedSpikes, weight: PackedWeight, seconds:
     def once() -> None:  # lists are made every time, as they are for new spikes
         run(algo, PackedSpikes.trusted(spikes.words, spikes.shape), weight)
 
-    return 1e9 * median_time(once, seconds)
+    return 1e9 * least_time(once, seconds)
 
 
-def median_time(once: Callable[[], None], seconds: float) -> float:
-    """Median CPU seconds of a call, of 5 samples that last at least `seconds`."""
+def least_time(once: Callable[[], None], seconds: float) -> float:
+    """CPU seconds of a call: the least of 7 samples that last at least `seconds`."""
     once()
     start = time.thread_time()
     once()
     repeats = max(1, round(seconds / max(time.thread_time() - start, 1e-6)))
     samples = []
-    for _ in range(5):
+    for _ in range(7):
         start = time.thread_time()
         for _ in range(repeats):
             once()
         samples.append((time.thread_time() - start) / repeats)
-    return float(np.median(samples))
+    return min(samples)
 
 
 def _solve(points: list[tuple[float, float, float]]) -> tuple[float, float]:
