@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels._dispatch import choose
-from neurosim.kernels.lif_scan import _training, cpu, reference
+from neurosim.kernels._metal import metal_backends
+from neurosim.kernels.lif_scan import _training, cpu, metal, reference
 from neurosim.kernels.lif_scan._types import Gradients, LifWorkspace, Neuron, Scan
 from neurosim.kernels.packed import PackedSpikes
 
@@ -26,7 +27,7 @@ __all__ = [
     "lif_spikes",
 ]
 
-BACKENDS: dict[str, Any] = {"cpu": cpu, "reference": reference}
+BACKENDS: dict[str, Any] = {"cpu": cpu, "reference": reference, **metal_backends(metal)}
 Floats = npt.NDArray[np.float32]
 _BINARY = Neuron()
 
