@@ -30,7 +30,7 @@ LEVELS = 4
 KERNELS: dict[str, tuple[str, ...]] = {
     "bits": ("pack", "unpack", "events"),
     "linear": ("spike_linear", "spike_linear_decode", "spike_linear_counts", "grad_weight"),
-    "layers": ("spike_linear_lif", "spike_taps"),
+    "layers": ("spike_linear_lif", "spike_conv2d", "spike_taps"),
     "attention": (
         "spike_attention", "spike_attention_step", "spike_attention_decay",
         "spike_attention_decay_step",

@@ -130,11 +130,16 @@ def traced() -> Iterator[list[Trace]]:
             del table[BACKEND]
 
 
+class NoMetalForm(ValueError):
+    """An operation that starts no Metal kernel."""
+
+
 def model(operation: Operation, request: Request, chip: Chip = M1) -> dict[str, Prediction]:
     """Our candidate -> prediction; a candidate that has no Metal form is left out.
 
     Raises:
-        ValueError: no candidate ran, with the reasons; or the emulator cannot run here.
+        NoMetalForm: no candidate ran, with the reasons.
+        ValueError: the emulator cannot run here.
     """
     reason = metal_emulator.unavailable()
     if reason is not None:
@@ -155,5 +160,5 @@ def model(operation: Operation, request: Request, chip: Chip = M1) -> dict[str, 
                 reasons[name] = "started no Metal kernel"
     if not found:
         why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        raise ValueError(f"{operation.name} has no Metal form to predict: {why}")
+        raise NoMetalForm(f"{operation.name} has no Metal form to predict: {why}")
     return found

@@ -64,9 +64,11 @@ def jobs(
     return found
 
 
-def with_metal(case: Case, job: Job) -> Case:
-    """The case with the same candidates on the GPU beside ours, where they can run there."""
-    request = replace(job.request, backend="metal")
+def with_metal(case: Case, job: Job, backend: str = "metal") -> Case:
+    """The case with our candidates on the GPU beside ours; arrays are handed over in every call."""
+    if job.operation.small is None:
+        return case
+    request = replace(job.request, backend=backend, algos=("auto",))
     on_gpu = {f"{name}, Metal": c for name, c in job.operation.build(request).of("ours").items()}
     return replace(case, candidates={**case.candidates, **on_gpu})
 

@@ -8,7 +8,7 @@ import pytest
 
 from neurosim.kernels import metal_emulator, spike_linear
 from neurosim.kernels.metal_emulator import BufferTraffic, Trace
-from neurosim.profiling import m1, mac
+from neurosim.profiling import m1, mac, session
 from neurosim.profiling.case import Candidate, Case, Operation, Request
 from neurosim.profiling.operations import OPERATIONS
 
@@ -90,6 +90,17 @@ def test_model_of_every_operation_with_metal_kernels(name: str) -> None:
     for found in m1.model(operation, Request(operation.small, 0.2)).values():
         assert found.launches >= 1 and found.moved > 0
         assert found.seconds >= found.moved / m1.M1.bandwidth / found.launches
+
+
+@EMULATED
+def test_on_a_mac_metal_stands_beside_ours() -> None:
+    (job,) = session.jobs([OPERATIONS["spike_linear"]], [0.2], (5, 65, 33))
+    case = session.with_metal(job.case(), job, "metal-emulated")
+    assert {"float32", "float32, Metal", "int8, Metal"} <= set(case.of("ours"))
+    case.check()
+    (other,) = session.jobs([OPERATIONS["training_step"]], [0.2], (2, 3, 5))
+    case = other.case()
+    assert session.with_metal(case, other) is case  # no Metal form
 
 
 @NO_MAC

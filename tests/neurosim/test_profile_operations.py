@@ -12,13 +12,14 @@ from neurosim import kernels
 from neurosim.profiling.case import Case, Request, Traffic
 from neurosim.profiling.operations import OPERATIONS
 from neurosim.profiling.operations._inputs import bernoulli
+from neurosim.profiling.operations.convolution import _patches, reached
 from neurosim.profiling.operations.linear import union_of_fours, weight_traffic
 
 SMALL = {
     "pack": (3, 130), "unpack": (3, 130), "events": (5, 130),
     "spike_linear": (72, 65, 33), "spike_linear_decode": (4, 65, 33),
     "spike_linear_counts": (2, 65, 33), "grad_weight": (70, 65, 33),
-    "spike_linear_lif": (4, 6, 65, 70), "spike_taps": (9, 65),
+    "spike_linear_lif": (4, 6, 65, 70), "spike_taps": (9, 65), "spike_conv2d": (2, 4, 33, 17),
     "spike_attention": (2, 64, 16), "spike_attention_step": (3, 16),
     "spike_attention_decay": (20, 3, 16), "spike_attention_decay_step": (3, 16),
     "sdsa": (2, 1, 9, 64), "sdsa_products": (2, 1, 9, 64),
@@ -128,6 +129,12 @@ def test_algorithms_asked_for_are_candidates() -> None:
     assert len(case.of("ours")) == 3 * 5
     with pytest.raises(ValueError, match="expected rows in groups of 4 for algo pattern, got 7"):
         OPERATIONS["spike_linear"].build(Request((7, 65, 33), 0.3, algos=("pattern",)))
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 1, 3), (2, 1, 5, 3), (1, 2, 2, 4), (2, 5, 4, 3)])
+def test_synaptic_operations_of_a_convolution(shape: tuple[int, ...]) -> None:
+    x = bernoulli(np.random.default_rng(0), shape, 0.4)
+    assert reached(x) == _patches(x).sum()  # a spike counts once for every patch that sees it
 
 
 def test_synaptic_operations_of_attention_by_hand() -> None:

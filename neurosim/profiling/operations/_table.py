@@ -6,6 +6,7 @@ from neurosim.profiling.case import Operation
 from neurosim.profiling.operations import (
     attention,
     bits,
+    convolution,
     layers,
     linear,
     neurons,
@@ -26,6 +27,7 @@ OPERATIONS: dict[str, Operation] = {
         linear.GRADIENT,
         layers.LAYER,
         layers.TAPS,
+        convolution.CONVOLUTION,
         attention.ATTENTION,
         attention.STEP,
         attention.DECAY,

@@ -213,4 +213,5 @@ GRADIENT = Operation(
     covers=("grad_weight",),
     bench=((1024, 512, 512),),
     algos=("gather", "lut", "dense"),
+    small=(128, 256, 128),
 )

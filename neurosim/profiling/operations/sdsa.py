@@ -153,6 +153,7 @@ MASKS = Operation(
     partial(_checked, "1", "sdsa"),
     ("sdsa",),
     bench=(_SHAPE,),
+    small=(2, 1, 64, 128),
 )
 PRODUCTS = Operation(
     "sdsa_products",
@@ -162,6 +163,7 @@ PRODUCTS = Operation(
     partial(_checked, "3", "sdsa_products"),
     ("sdsa",),
     bench=(_SHAPE,),
+    small=(2, 1, 64, 128),
 )
 CAUSAL = Operation(
     "sdsa_causal",
@@ -171,4 +173,5 @@ CAUSAL = Operation(
     _causal,
     ("sdsa",),
     bench=((4, 4, 512, 64),),
+    small=(2, 1, 128, 64),
 )
