@@ -69,6 +69,10 @@ def spike_linear(
     Returns:
         (L, O) or (..., O); an MLX array where spikes or weight are one.
     """
+    if algo == backend == "auto" and threads == 1 and out_dtype is None:
+        few = cpu.few_rows(spikes, weight)  # before checks that take longer than the product
+        if few is not None:
+            return few
     mlx = isinstance(spikes, mx.array) or isinstance(weight, mx.array)
     left = _checked_spikes(spikes)
     right = _checked_weight(weight)

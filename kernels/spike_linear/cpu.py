@@ -16,12 +16,34 @@ from neurosim.kernels.spike_linear._types import Spikes, Sums, Weight
 from neurosim.kernels.spike_linear._weight import PackedWeight
 
 _NOT_PACKED = -128  # a count that has no planes
+_SUMS_OF: dict[Any, type[Any]] = {np.dtype(np.int8): np.int32, np.dtype(np.float32): np.float32}
+_FEW_INPUTS = 1 << 16  # 2^16 x 128 x 128 < 2^31: no sum overflows
 _PACKED_ROWS = 32  # rows from which packing a plain weight pays
 
 
 def spike_linear(spikes: Spikes, weight: Weight | PackedWeight) -> Sums:
     """See the package."""
     return product(spikes, weight, "gather", 1)
+
+
+def few_rows(spikes: Any, weight: Any) -> Sums | None:
+    """What "auto" gives for a few int8 rows and plain weights; None for anything else."""
+    if (
+        type(spikes) is np.ndarray
+        and type(weight) is np.ndarray
+        and spikes.dtype == np.int8
+        and spikes.ndim == weight.ndim == 2
+        and spikes.shape[0] < _PACKED_ROWS
+        and spikes.shape[1] == weight.shape[0] <= _FEW_INPUTS
+        and weight.dtype in _SUMS_OF
+        and spikes.flags.c_contiguous
+        and weight.flags.c_contiguous
+    ):
+        announce("spike_linear", "cpu")
+        out: Sums = np.empty((spikes.shape[0], weight.shape[1]), _SUMS_OF[weight.dtype])
+        counts_times(spikes, weight, out)
+        return out
+    return None
 
 
 def packed_linear(
