@@ -176,7 +176,9 @@ class FilamentGap:
                     left = 0.0
         joined = np.concatenate(pieces, axis=1)
         time, voltage, gaps, radii = joined
-        return GapRun(time, voltage, gaps, radii, np.array(closings), np.array(openings))
+        return GapRun(
+            time, voltage, np.maximum(gaps, 0.0), radii, np.array(closings), np.array(openings)
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,10 @@ At fixed V between V_h and V_th, x = 0 and x = 1 are stable. The switching volta
 points: with D = V_1 - V_2 > 4 w_s and s_- = (1 - sqrt(1 - 4 w_s/D))/2, V_th = V_1 - delta and V_h =
 V_2 + delta, delta = D s_- + w_s ln((1 - s_-)/s_-). V_1 and V_2 are chosen so that V_th and V_h are
 the device's.
+
+With an output resistor the closing gap itself moves the divider: where R_o/(R_on + R_o) ln(R_off/
+R_on) V_h > D the device stays ON somewhat below V_d = V_h (1 + R_o/R_on), and the period is longer
+than tier 0's, also for w_s -> 0 (case B of device.md 5: +1.3 %, measured).
 """
 
 from __future__ import annotations
