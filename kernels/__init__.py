@@ -9,6 +9,7 @@ from neurosim.kernels.sdsa._training import trainable_sdsa
 from neurosim.kernels.spike_attention import spike_attention, spike_attention_step
 from neurosim.kernels.spike_attention._training import trainable_attention
 from neurosim.kernels.spike_conv2d import spike_conv2d
+from neurosim.kernels.spike_conv2d._training import trainable_conv2d
 from neurosim.kernels.spike_linear import PackedWeight, spike_linear
 from neurosim.kernels.spike_linear._training import trainable_linear
 from neurosim.kernels.spike_linear._training_layer import trainable_linear_lif
@@ -33,6 +34,7 @@ __all__ = [
     "spike_linear_lif",
     "spike_taps",
     "trainable_attention",
+    "trainable_conv2d",
     "trainable_linear",
     "trainable_linear_lif",
     "trainable_sdsa",

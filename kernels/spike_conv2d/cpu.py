@@ -27,11 +27,15 @@ def product(
     spikes: PackedSpikes, weight: PackedWeight, geometry: Geometry, algo: str, threads: int
 ) -> Sums:
     """Sums (rows, O) by one algorithm; "auto" takes the one that should be the fastest."""
-    columns = Columns(spikes, geometry)
+    return sums_of(Columns(spikes, geometry), weight, algo, threads)
+
+
+def sums_of(columns: Columns, weight: PackedWeight, algo: str, threads: int) -> Sums:
+    """The same of neighbourhoods."""
     if algo == "auto":
         algo = _cheapest(columns, weight)
         announce(f"spike_conv2d of {weight.bits}-bit weights", f"{algo}, by predicted cost")
-    if algo == "gather" and len(spikes) == 1:
+    if algo == "gather" and len(columns) == 1:
         return _gathered(columns, weight, threads)
     return run(algo, columns, weight, threads)
 
