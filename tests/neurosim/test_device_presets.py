@@ -1,4 +1,4 @@
-"""Presets beyond the switch: class defaults and their flags, relatives, the form of device.md 8.1."""
+"""Presets beyond the switch: class defaults, flags, relatives, the form of device.md 8.1."""
 
 import dataclasses
 from pathlib import Path

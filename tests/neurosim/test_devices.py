@@ -154,6 +154,34 @@ def test_segment_equals_ode(x: float, start: float, asymptote: float) -> None:
     assert abs(second - solved[2] * time) <= 1e-9 * size**2 * time
 
 
+def test_a_thousand_segments_to_high_precision() -> None:
+    """V2: V(t), J1, J2 to 1e-10 against 60 digits, G over nine decades, tau over eighteen."""
+    rng = np.random.default_rng(11)
+    with localcontext() as context:
+        context.prec = 60
+        for _ in range(1000):
+            conductance, capacitance = 10.0 ** rng.uniform(-12, -3), 10.0 ** rng.uniform(-15, -6)
+            start, asymptote = rng.uniform(-0.5, 0.5), rng.uniform(-5.0, 5.0)
+            time = capacitance / conductance * 10.0 ** rng.uniform(-7, 2)
+            drive = conductance * asymptote
+            g, c, t, v, j = (
+                Decimal(float(x)) for x in (conductance, capacitance, time, start, drive)
+            )
+            a, d = j / g, g * t / c
+            e = (-d).exp()
+            exact = (
+                a + (v - a) * e,
+                t * (a + (v - a) * (1 - e) / d),
+                t * (a * a + 2 * a * (v - a) * (1 - e) / d + (v - a) ** 2 * (1 - e * e) / (2 * d)),
+            )
+            end = voltage_after(start, drive, conductance, capacitance, time)
+            first, second = voltage_integrals(start, end, drive, conductance, capacitance, time)
+            size = max(abs(start), abs(end))
+            assert abs(end - float(exact[0])) <= 1e-10 * size
+            assert abs(first - float(exact[1])) <= 1e-10 * size * time
+            assert second == pytest.approx(float(exact[2]), rel=1e-10)
+
+
 @pytest.mark.parametrize("x", [1e-9, 1e-4, 0.0999999, 0.1000001, 0.5, 30.0, 1e6])
 def test_integrals_to_full_precision(x: float) -> None:
     capacitance, time, start, asymptote = 1e-9, 1e-4, 0.07, 0.9
