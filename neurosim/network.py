@@ -14,13 +14,15 @@ channel is an ON and an OFF neuron, of which at most one fires in a window.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Integers = npt.NDArray[np.integer]
+_WORD = 0xFFFFFFFF  # n-gram hashes are of 32 bits
 
 
 def _check(condition: bool, message: str) -> None:
@@ -40,18 +42,25 @@ def ngram_rows(tokens: Integers, order: int, rows: int) -> npt.NDArray[np.int64]
     if order == 1:
         return tokens.astype(np.int64)
     length = tokens.shape[-1]
-    mask = np.uint64(0xFFFFFFFF)
-    key = np.zeros(tokens.shape, np.uint64)
+    gram = []
     for back in range(order - 1, -1, -1):
         padded = np.zeros(tokens.shape, np.uint64)
         padded[..., back:] = tokens[..., : max(length - back, 0)]
-        key = (key + padded) & mask
-        key = (key + (key << np.uint64(10))) & mask
-        key ^= key >> np.uint64(6)
-    key = (key + (key << np.uint64(3))) & mask
-    key ^= key >> np.uint64(11)
-    key = (key + (key << np.uint64(15))) & mask
-    return (key & np.uint64(rows - 1)).astype(np.int64)
+        gram.append(padded)
+    return np.asarray(ngram_row(gram, rows)).astype(np.int64)
+
+
+def ngram_row(gram: Sequence[Any], rows: int) -> Any:
+    """The row of one n-gram of two tokens or more, oldest first: integers, or uint64 arrays."""
+    key = gram[0] * 0
+    for token in gram:
+        key = (key + token) & _WORD
+        key = (key + (key << 10)) & _WORD
+        key = key ^ (key >> 6)
+    key = (key + (key << 3)) & _WORD
+    key = key ^ (key >> 11)
+    key = (key + (key << 15)) & _WORD
+    return key & (rows - 1)
 
 
 def _check_integers(name: str, what: str, values: Integers) -> None:

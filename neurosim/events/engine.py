@@ -32,7 +32,7 @@ from neurosim.network import (
     Network,
     NeuronBank,
     Readout,
-    ngram_rows,
+    ngram_row,
 )
 
 Values = npt.NDArray[np.generic]
@@ -172,9 +172,9 @@ class Simulator:
         )
 
         def act() -> None:
-            recent = np.array(self.tokens[max(self._text_start, len(self.tokens) - order) :])
-            row = int(ngram_rows(recent, order, len(table))[-1])
-            self._value[node.name] = table[row]
+            recent = self.tokens[max(self._text_start, len(self.tokens) - order) :]
+            gram = [0] * (order - len(recent)) + recent
+            self._value[node.name] = table[gram[0] if order == 1 else ngram_row(gram, len(table))]
 
         return act
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -20,14 +21,16 @@ class Ledger:
 
     each_token: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     tokens: int = 0
-    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(int))
+    )
     joules: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def count(self, node: str, **amounts: int) -> None:
         """Add integers to the counts of a node."""
-        totals = self.counts.setdefault(node, {})
+        totals = self.counts[node]
         for name, amount in amounts.items():
-            totals[name] = totals.get(name, 0) + amount
+            totals[name] += amount
 
     def burn(self, node: str, amounts: Mapping[str, float]) -> None:
         """Add joules to the mechanisms of a node."""
