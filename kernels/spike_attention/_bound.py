@@ -27,6 +27,15 @@ def state_bound(state: State, k: Spikes, v: Spikes, decay_shift: Shifts, fractio
     |S| <= min(|S_0| + L K, max(|S_0|, 2^n (K + 1) - 1)).
     """
     tokens, heads, channels = k.shape
+    columns = heads * channels
+    extremes = np.zeros((4, columns), np.int8)  # lowest and highest k, lowest and highest v
+    for token in range(tokens):
+        keys, values = k[token].reshape(-1), v[token].reshape(-1)
+        for i in range(columns):
+            extremes[0, i] = min(extremes[0, i], keys[i])
+            extremes[1, i] = max(extremes[1, i], keys[i])
+            extremes[2, i] = min(extremes[2, i], values[i])
+            extremes[3, i] = max(extremes[3, i], values[i])
     worst = 0
     for head in range(heads):
         flat = state[head].reshape(-1)
@@ -35,11 +44,9 @@ def state_bound(state: State, k: Spikes, v: Spikes, decay_shift: Shifts, fractio
             low, high = min(low, flat[i]), max(high, flat[i])
         start = max(_magnitude(low), _magnitude(high))
         largest_k, largest_v = 0, 0
-        for token in range(tokens):
-            keys, values = k[token, head], v[token, head]
-            for i in range(channels):
-                largest_k = max(largest_k, _magnitude(keys[i]))
-                largest_v = max(largest_v, _magnitude(values[i]))
+        for i in range(head * channels, (head + 1) * channels):
+            largest_k = max(largest_k, _magnitude(extremes[0, i]), _magnitude(extremes[1, i]))
+            largest_v = max(largest_v, _magnitude(extremes[2, i]), _magnitude(extremes[3, i]))
         step = min((largest_k * largest_v) << fraction_bits, _CAP)
         bound = start + tokens * step
         shift = decay_shift[head]

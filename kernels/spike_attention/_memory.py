@@ -74,6 +74,17 @@ def load_word(typing_context: Any, start: Any, index: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def load_byte(typing_context: Any, start: Any, index: Any) -> Any:
+    """load_byte(address, index) -> int8."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte = ir.IntType(8)
+        return builder.load(_pointer(builder, byte, arguments, byte))
+
+    return types.int8(types.int64, types.int64), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def store_word(typing_context: Any, start: Any, index: Any, word: Any) -> Any:
     """store_word(address, index, word)."""
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from neurosim.kernels import _simd
 from neurosim.kernels._jit import compiled, inlined
+from neurosim.kernels.spike_attention._decaying_cpu import scan
 from neurosim.kernels.spike_attention._linear_cpu import linear
 from neurosim.kernels.spike_attention._step_cpu import linear_step
 from neurosim.kernels.spike_attention._types import Shifts, Spikes, State, Sums
@@ -50,30 +51,6 @@ def step(
         memory = state[head].reshape(-1)
         _update(memory, k[head], v[head], decay_shift[head], fraction_bits, multiples)
         _read(memory, q[head], plus, minus, out[head])
-
-
-@compiled
-def scan(
-    q: Spikes,
-    k: Spikes,
-    v: Spikes,
-    decay_shift: Shifts,
-    fraction_bits: int,
-    state: State,
-    bound: int,
-) -> Sums:
-    """All tokens in order; updates `state`, in which no size exceeds `bound` on the way."""
-    tokens, heads, channels = q.shape
-    out = np.empty(q.shape, np.int64)
-    multiples = np.empty(257 * channels, np.int32)
-    plus, minus = np.empty(128 * (channels + 1), np.int32), np.empty(128 * (channels + 1), np.int32)
-    for head in range(heads):  # one head's state stays in the cache for all tokens
-        memory = state[head].reshape(-1)
-        for token in range(tokens):
-            keys, values = k[token, head], v[token, head]
-            _update(memory, keys, values, decay_shift[head], fraction_bits, multiples)
-            _read(memory, q[token, head], plus, minus, out[token, head])
-    return out
 
 
 @inlined
