@@ -37,7 +37,9 @@ KERNELS: dict[str, tuple[str, ...]] = {
     ),
     "sdsa": ("sdsa", "sdsa_products", "sdsa_causal"),
     "lif": ("lif_scan",),
-    "training": ("lif_training", "training_step", "attention_training", "sdsa_training"),
+    "training": (
+        "lif_training", "training_step", "attention_training", "sdsa_training", "conv2d_training",
+    ),
 }  # fmt: skip
 """Group -> operations; every operation is in one."""
 
@@ -120,9 +122,10 @@ def _step(simulator: Any, turn: Iterator[int]) -> Any:
     return simulator.step(next(turn))
 
 
-GROUPS: dict[str, Callable[[], Iterator[Case]]] = {
-    **{group: partial(kernels, names) for group, names in KERNELS.items()},
-    "blas": blas,
-    "neuron": neuron,
-    "chip": chip,
-}
+OTHERS: dict[str, Callable[[], Iterator[Case]]] = {"blas": blas, "neuron": neuron, "chip": chip}
+GROUPS = (*KERNELS, *OTHERS)
+
+
+def cases(group: str, threads: int = 1) -> Iterator[Case]:
+    """The cases of a group."""
+    return kernels(KERNELS[group], threads) if group in KERNELS else OTHERS[group]()

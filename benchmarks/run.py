@@ -70,21 +70,24 @@ def measure(
     groups: list[str], threads: int, effort: Effort, announce: bool
 ) -> list[dict[str, Any]]:
     """A header row and one row per case and candidate."""
-    from benchmarks.registry import GROUPS
+    from benchmarks.registry import cases
     from neurosim.kernels import fast_blas
     from neurosim.profiling import roofline
     from neurosim.profiling.analysis import Measured
+    from neurosim.profiling.session import by_wall_clock
     from neurosim.profiling.timing import interleaved
 
     limits = roofline.measure()
-    rows = [header(fast_blas.enable(), threads) | {"roofline": limits.to_dict()}]
+    by_wall = by_wall_clock(threads)
+    clock = "wall time" if by_wall else "process CPU time"
+    rows = [header(fast_blas.enable(), threads, clock) | {"roofline": limits.to_dict()}]
     if announce:
         print(json.dumps(rows[0], indent=1))
     for group in groups:
-        for case in GROUPS[group]():
+        for case in cases(group, threads):
             case.check()
             runs = {name: candidate.run for name, candidate in case.candidates.items()}
-            for row in Measured(case, interleaved(runs, effort)).rows(limits):
+            for row in Measured(case, interleaved(runs, effort, by_wall)).rows(limits):
                 about = {"threads": threads, "mlx_blas": rows[0]["mlx_blas"]}
                 rows.append({"group": group, **row, **about})
                 if announce:
@@ -137,16 +140,17 @@ def _key(row: dict[str, Any]) -> str:
 
 
 def _line(row: dict[str, Any]) -> str:
-    times = row["cpu_us"]
+    times = row["wall_us" if row.get("clock") == "wall" else "cpu_us"]
     return f"{_key(row):64s} {times['median']:11.2f} us  ({times['p20']:.2f} .. {times['p80']:.2f})"
 
 
 def _compare(rows: list[dict[str, Any]], base: list[dict[str, Any]], name: str) -> None:
-    """Print the ratio of median CPU times, base over this."""
-    before = {_key(row): row["cpu_us"]["median"] for row in base if "header" not in row}
+    """Print the ratio of median times, base over this."""
+    clock = "wall_us" if rows[1].get("clock") == "wall" else "cpu_us"
+    before = {_key(row): row[clock]["median"] for row in base if "header" not in row}
     for row in rows:
         if "header" not in row and _key(row) in before:
-            ratio = before[_key(row)] / row["cpu_us"]["median"]
+            ratio = before[_key(row)] / row[clock]["median"]
             print(f"{_key(row):64s} {ratio:6.2f} x as fast as {name}")
 
 

@@ -22,12 +22,15 @@ if TYPE_CHECKING:  # importing them loads numpy, whose thread count must be fixe
 _SHORT_DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.365, 0.5)
 
 
+_FEW_DENSITIES = (0.05, 0.2, 0.5)  # of all operations in a short run
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
     parser.add_argument("operations", nargs="*", metavar="OP", help="default: all; see --list")
     parser.add_argument("--list", action="store_true", help="list the operations")
     parser.add_argument(
-        "--density", help="shares of spiking neurons, e.g. 0.05,0.2 (default 0.02 to 0.5)"
+        "--density", help="shares of spiking neurons, e.g. 0.05,0.2 (default: six from 0.02 to 0.5)"
     )
     parser.add_argument("--shape", help="of one operation, e.g. 1024x512x512 (rows x I x O)")
     parser.add_argument("--backend", default="auto", help="auto, cpu, reference or metal")
@@ -112,7 +115,8 @@ def _jobs(options: argparse.Namespace, chosen: list[Operation]) -> list[Job]:
             f"the time of backend {options.backend} is the emulator's and says nothing; "
             "--model m1 predicts Metal's from its counts"
         )
-    densities = _densities(options.density, DENSITIES)
+    some = options.operations or options.thorough
+    densities = _densities(options.density, DENSITIES if some else _FEW_DENSITIES)
     algos = tuple(dict.fromkeys((options.algo or "auto").split(",")))
     shape = _shape(options.shape)
     return jobs(chosen, densities, shape, options.backend, options.threads, algos)
@@ -131,7 +135,7 @@ def _measure(options: argparse.Namespace, chosen: list[Operation]) -> int:
     from neurosim.kernels import fast_blas
     from neurosim.profiling import mac, plot, roofline, table, timing
     from neurosim.profiling.analysis import break_evens
-    from neurosim.profiling.session import measured
+    from neurosim.profiling.session import by_wall_clock, measured
 
     wanted = _jobs(options, chosen)
     if options.plot is not None:
@@ -141,7 +145,8 @@ def _measure(options: argparse.Namespace, chosen: list[Operation]) -> int:
     if options.capture is not None:
         mac.check_capture(options.capture)
     source = mac.energy_source() if options.energy else None
-    head = header(fast_blas.enable(), options.threads)
+    clock = "wall time" if by_wall_clock(options.threads) else "process CPU time"
+    head = header(fast_blas.enable(), options.threads, clock)
     console, errors = table.wide_console(), Console(stderr=True)
     found: list[Measured] = []
     recording = nullcontext() if options.capture is None else mac.capture(options.capture)

@@ -126,6 +126,7 @@ class Operation:
         by_density: whether density matters.
         bench: the shapes that `benchmarks.run` measures.
         algos: that can be forced.
+        chooses: whether the backend can be chosen.
         small: a shape that the Metal emulator runs within seconds; None without Metal kernels.
     """
 
@@ -138,6 +139,7 @@ class Operation:
     by_density: bool = True
     bench: tuple[tuple[int, ...], ...] = ()
     algos: tuple[str, ...] = ()
+    chooses: bool = True
     small: tuple[int, ...] | None = None
 
     def named(self, shape: tuple[int, ...]) -> dict[str, int]:

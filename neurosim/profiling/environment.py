@@ -40,7 +40,7 @@ def restart(command: Sequence[str], threads: int) -> None:
         os.execve(sys.executable, list(command), environment)
 
 
-def header(mlx_blas: str, threads: int) -> dict[str, Any]:
+def header(mlx_blas: str, threads: int, clock: str) -> dict[str, Any]:
     """Machine, versions, commit, BLAS names, threads and load, for the head of a report."""
     import numpy as np
 
@@ -63,7 +63,7 @@ def header(mlx_blas: str, threads: int) -> dict[str, Any]:
         "mlx_blas": mlx_blas,
         "numpy_blas": f"{blas['name']} {blas['version']}",
         "torch_blas": _torch_blas(),
-        "clock": "process CPU time, microseconds per call",
+        "clock": clock,
     }  # fmt: skip
 
 

@@ -46,6 +46,9 @@ def jobs(
         raise ValueError(
             f"expected one operation with a shape, got {len(operations)}: their shapes differ"
         )
+    fixed = [operation.name for operation in operations if not operation.chooses]
+    if fixed and backend not in ("auto", "cpu"):
+        raise ValueError(f"expected operations with a choice of backend, got {', '.join(fixed)}")
     for density in densities:
         if not 0 < density <= 1:
             raise ValueError(f"expected densities above 0 and up to 1, got {density:g}")
@@ -62,6 +65,11 @@ def jobs(
         for density in densities if operation.by_density else (_ANY_DENSITY,):
             found.append(Job(operation, Request(wanted, density, backend, threads, algos)))
     return found
+
+
+def by_wall_clock(threads: int) -> bool:
+    """Whether wall time counts: CPU time adds up threads, and does not see a GPU."""
+    return threads > 1 or gpu_unavailable() is None
 
 
 def with_metal(case: Case, job: Job, backend: str = "metal") -> Case:
@@ -83,6 +91,7 @@ def measured(wanted: Sequence[Job], effort: Effort, show: Show | None = None) ->
             case = with_metal(case, job)
         case.check()
         runs = {name: candidate.run for name, candidate in case.candidates.items()}
-        yield Measured(case, interleaved(runs, effort, by_wall=gpu_unavailable() is None))
+        by_wall = by_wall_clock(job.request.threads)
+        yield Measured(case, interleaved(runs, effort, by_wall))
     if show is not None:
         show("done", len(wanted), len(wanted))

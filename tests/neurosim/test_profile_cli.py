@@ -102,6 +102,7 @@ def test_list(capsys: Capture) -> None:
         (("spike_linear", "--density", "1.1"), "expected densities above 0"),
         (("spike_linear", "--density", "nan"), "expected densities above 0"),
         (("spike_linear", "--density", "a,b"), "expected densities like 0.05,0.2"),
+        (("events", "--backend", "reference"), "expected operations with a choice of backend"),
         ((*LINEAR[1:], "--backend", "gpu"), "expected backend auto, cpu"),
         ((*LINEAR[1:], "--backend", "metal-emulated"), "the emulator's and says nothing"),
         (("spike_linear", "--threads", "0"), "expected --threads >= 1"),

@@ -12,7 +12,7 @@ from neurosim.profiling.operations import (
     neurons,
     sdsa,
     training,
-    training_attention,
+    training_blocks,
 )
 
 OPERATIONS: dict[str, Operation] = {
@@ -38,7 +38,8 @@ OPERATIONS: dict[str, Operation] = {
         neurons.SCAN,
         training.SCAN,
         training.STEP,
-        training_attention.ATTENTION,
-        training_attention.SDSA,
+        training_blocks.ATTENTION,
+        training_blocks.SDSA,
+        training_blocks.CONVOLUTION,
     )
 }

@@ -15,7 +15,7 @@ from neurosim.profiling.operations._inputs import (
     turns,
 )
 
-_SHAPE = (1024, 512)
+_SHAPE, _SMALL = (1024, 512), (64, 512)
 _BENCH = (_SHAPE, (4096, 2048))
 
 
@@ -101,10 +101,33 @@ def _events(request: Request) -> Case:
     return Case("events", _named(request), request.density, found)
 
 
-PACK = Operation("pack", "int8 spikes to bits", ("R", "D"), _SHAPE, _pack, ("pack",), bench=_BENCH)
+PACK = Operation(
+    "pack",
+    "int8 spikes to bits",
+    ("R", "D"),
+    _SHAPE,
+    _pack,
+    ("pack",),
+    bench=_BENCH,
+    small=_SMALL,
+)
 UNPACK = Operation(
-    "unpack", "bits to int8 spikes", ("R", "D"), _SHAPE, _unpack, ("unpack",), bench=_BENCH
+    "unpack",
+    "bits to int8 spikes",
+    ("R", "D"),
+    _SHAPE,
+    _unpack,
+    ("unpack",),
+    bench=_BENCH,
+    small=_SMALL,
 )
 EVENTS = Operation(
-    "events", "event lists from bits", ("R", "D"), _SHAPE, _events, ("PackedSpikes",), bench=_BENCH
+    "events",
+    "event lists from bits",
+    ("R", "D"),
+    _SHAPE,
+    _events,
+    ("PackedSpikes",),
+    bench=_BENCH,
+    chooses=False,
 )

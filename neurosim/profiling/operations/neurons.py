@@ -108,4 +108,5 @@ SCAN = Operation(
     ("lif_scan", "Neuron"),
     by_density=False,
     bench=((4, 16, 512), (4, 256, 512), (4, 4096, 512)),
+    small=(4, 8, 256),
 )

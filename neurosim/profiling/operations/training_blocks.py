@@ -1,4 +1,4 @@
-"""Training attention: gradients of q, k and v, against autograd through the masked products."""
+"""Training attention and convolution: gradients of all inputs, against autograd."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.kernels import trainable_attention, trainable_sdsa
+from neurosim.kernels import trainable_attention, trainable_conv2d, trainable_sdsa
 from neurosim.profiling.case import Candidate, Case, Operation, Request
 from neurosim.profiling.operations._inputs import bernoulli, torch_here
+from neurosim.profiling.operations.linear import small_weights
 from neurosim.profiling.operations.training import DECAY, NEURON, mlx_scan, torch_scan, torch_spike
 from neurosim.profiling.timing import Run
 
@@ -27,9 +28,9 @@ def _drawn(request: Request) -> tuple[list[Floats], Floats]:
 
 
 def _gradients(function: Callable[..., Any], inputs: Sequence[Floats], weight: Floats) -> Run:
-    """Gradients of sum(function(q, k, v) weight), computed."""
+    """Gradients of sum(function(inputs) weight), computed."""
     arrays, factor = [mx.array(x) for x in inputs], mx.array(weight)
-    gradient = mx.grad(lambda *x: (function(*x) * factor).sum(), argnums=(0, 1, 2))
+    gradient = mx.grad(lambda *x: (function(*x) * factor).sum(), argnums=tuple(range(len(inputs))))
 
     def run() -> Any:
         found = gradient(*arrays)
@@ -124,6 +125,40 @@ def _sdsa(request: Request) -> Case:
     return Case("sdsa_training", shape, None, found, tolerance=1e-4)
 
 
+def _convolution(request: Request) -> Case:
+    images, size, channels, outputs = request.shape
+    rng = np.random.default_rng(request.seed)
+    spikes = bernoulli(rng, (images, size, size, channels), request.density).astype(np.float32)
+    weight = small_weights(rng, (9 * channels, outputs)).astype(np.float32)
+    filters = weight.reshape(3, 3, channels, outputs)
+    gradient = rng.standard_normal((images, size, size, outputs)).astype(np.float32)
+
+    def ours(x: Any, w: Any) -> Any:
+        return trainable_conv2d(x, w, padding=1)
+
+    def plain(x: Any, w: Any) -> Any:
+        return mx.conv2d(x, w.transpose(3, 0, 1, 2), padding=1)
+
+    inputs = [spikes, filters]
+    found = {
+        "in mx.grad": Candidate(_gradients(ours, inputs, gradient), "ours", view=_joined),
+        "mlx": Candidate(_gradients(plain, inputs, gradient), "dense", view=_joined),
+    }
+    torch = torch_here()
+    if torch is not None:
+        convolve = torch.nn.functional.conv2d
+
+        def layer(x: Any, w: Any) -> Any:  # permuted views: channels last, no copies
+            out = convolve(x.permute(0, 3, 1, 2), w.permute(3, 2, 0, 1), padding=1)
+            return out.permute(0, 2, 3, 1)
+
+        found["torch autograd"] = Candidate(
+            _autograd(torch, layer, inputs, gradient), "dense", view=_joined
+        )
+    shape = dict(zip(("B", "S", "C", "O"), request.shape, strict=True))
+    return Case("conv2d_training", shape, None, found, tolerance=1e-4)
+
+
 ATTENTION = Operation(
     "attention_training",
     "gradients of causal attention without softmax",
@@ -132,6 +167,7 @@ ATTENTION = Operation(
     _attention,
     ("trainable_attention",),
     by_density=False,
+    chooses=False,
     bench=((16, 512, 64),),
 )
 SDSA = Operation(
@@ -142,5 +178,17 @@ SDSA = Operation(
     _sdsa,
     ("trainable_sdsa",),
     by_density=False,
+    chooses=False,
     bench=((4, 1, 512, 512),),
+)
+CONVOLUTION = Operation(
+    "conv2d_training",
+    "gradients of a 3 x 3 convolution of B images, S x S, inputs and weights",
+    ("B", "S", "C", "O"),
+    (4, 16, 128, 128),
+    _convolution,
+    ("trainable_conv2d",),
+    by_density=False,
+    chooses=False,
+    bench=((4, 16, 128, 128),),
 )
