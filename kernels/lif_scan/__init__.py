@@ -173,8 +173,8 @@ def lif_spikes(
         neuron: reset, levels, surrogate.
         state: v[-1], (..., N); zero if None.
         backend: "cpu" (Numba, one thread), "metal", "metal-emulated" or "reference"; "auto" is
-            Metal where the default device of MLX is a GPU, else the CPU. On Metal the scan stays
-            lazy, and the values of arrays are not checked.
+            Metal where the default device of MLX is a GPU, else the CPU. On Metal nothing is read
+            before it is needed: thresholds in arrays are not checked.
 
     Returns:
         spikes (T, ..., N) as float32, and the last state (..., N).
@@ -183,31 +183,40 @@ def lif_spikes(
         raise ValueError(
             f"expected float32 input of shape (T, ..., N), got {x.dtype} {tuple(x.shape)}"
         )
-    neurons = x.shape[-1]
-    parameters = []
-    for name, value in (("decay", decay), ("gain", gain), ("threshold", threshold)):
-        array = value if isinstance(value, mx.array) else mx.array(value, mx.float32)
-        if array.dtype != mx.float32 or array.shape not in ((), (neurons,)):
+    neurons, rows = x.shape[-1], math.prod(x.shape[1:-1])
+    numbers: dict[str, float] = {}
+    arrays = {"x": x.reshape(x.shape[0], rows, neurons)}
+    if state is not None:
+        if state.dtype != mx.float32 or state.shape != x.shape[1:]:
             raise ValueError(
-                f"expected a float32 {name} of shape () or ({neurons},), got {array.dtype} "
-                f"{tuple(array.shape)}"
+                f"expected a float32 state of shape {tuple(x.shape[1:])}, got {state.dtype} "
+                f"{tuple(state.shape)}"
             )
-        parameters.append(mx.broadcast_to(array, (neurons,)))
-    if state is None:
-        state = mx.zeros(x.shape[1:], mx.float32)
-    elif state.dtype != mx.float32 or state.shape != x.shape[1:]:
-        raise ValueError(
-            f"expected a float32 state of shape {tuple(x.shape[1:])}, got {state.dtype} "
-            f"{tuple(state.shape)}"
-        )
-    if isinstance(threshold, int | float) and not threshold > 0:
-        raise ValueError(f"expected positive thresholds, got {threshold}")
-    learn = any(isinstance(value, mx.array) for value in (threshold, decay, gain))
-    rows = math.prod(x.shape[1:-1])
-    flat = x.reshape(x.shape[0], rows, neurons), state.reshape(rows, neurons)
+        arrays["state"] = state.reshape(rows, neurons)
+    for name, value in (("decay", decay), ("gain", gain), ("threshold", threshold)):
+        if not isinstance(value, mx.array):
+            _parameter(name, value, neurons, positive=name == "threshold")
+            numbers[name] = float(value)
+        elif value.dtype != mx.float32 or value.shape not in ((), (neurons,)):
+            raise ValueError(
+                f"expected a float32 {name} of shape () or ({neurons},), got {value.dtype} "
+                f"{tuple(value.shape)}"
+            )
+        else:
+            arrays[name] = mx.broadcast_to(value, (neurons,))
     gpu = backend == "auto" and mx.default_device() == mx.gpu
     module = choose("lif_spikes", backend, BACKENDS, mlx=gpu)
-    spikes, last, _ = _training.scan(neuron, learn, module)(*flat, *parameters)
+    if _training.is_lazy(module):
+        scales = (
+            arrays[name] if name in arrays else mx.full((neurons,), numbers[name])
+            for name in _training.SCALES
+        )
+        start = arrays.get("state", mx.zeros((rows, neurons), mx.float32))
+        scan = _training.lazily(neuron, len(numbers) < 3, module)
+        spikes, last, _ = scan(arrays["x"], start, *scales)
+    else:
+        constants = {name: _constant(number, neurons) for name, number in numbers.items()}
+        spikes, last = _training.now(neuron, module, arrays, constants)
     return spikes.reshape(x.shape), last.reshape(x.shape[1:])
 
 

@@ -1,118 +1,115 @@
-"""The scan as an MLX function with a gradient."""
+"""The scan as an MLX function with a gradient: on the CPU at once, on a GPU lazily."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.kernels._arrays import new_output
 from neurosim.kernels._metal import MetalBackend
+from neurosim.kernels._training import differentiable, values
 from neurosim.kernels.lif_scan import cpu
-from neurosim.kernels.lif_scan._types import Neuron
+from neurosim.kernels.lif_scan._types import LifWorkspace, Neuron
+
+_NAME = "lif_spikes"
+SCALES = ("decay", "gain", "threshold")
+Floats = npt.NDArray[np.float32]
 
 
-def _values(x: mx.array) -> npt.NDArray[np.float32]:
-    try:
-        return np.ascontiguousarray(np.asarray(x))
-    except ValueError as error:
-        raise ValueError(
-            "lif_spikes runs outside mx.compile and mx.vmap only, because Numba reads the values; "
-            "compile the parts before and after it, and give batches as leading axes"
-        ) from error
+def is_lazy(module: Any) -> bool:
+    """Whether a backend takes MLX arrays without reading their values."""
+    return isinstance(module, MetalBackend)
 
 
-def _refuse(reason: str) -> Any:
-    def rule(*arguments: Any) -> Any:
-        raise ValueError(f"lif_spikes: {reason}")
+def now(
+    neuron: Neuron, module: Any, arrays: dict[str, mx.array], numbers: dict[str, Floats]
+) -> Any:
+    """Spikes (T, R, N) as float32 and last state (R, N), computed at once.
 
-    return rule
+    `arrays` are x, and state and scales where given, which get gradients; `numbers` are the other
+    scales, (N,).
+    """
+    call = _Call(neuron, module, tuple(arrays), numbers)
+    return differentiable(_NAME, call.forward, call.backward)(*arrays.values())
 
 
-_NO_JVP = _refuse("expected mx.grad or mx.vjp, got mx.jvp; spikes have no forward-mode derivative")
-_NO_VMAP = _refuse("expected no mx.vmap; give batches as leading axes of x")
-_NO_SECOND = _refuse("expected first derivatives only; a surrogate gradient is not differentiable")
+class _Call:
+    """One call: what its forward pass leaves for its backward pass stays outside MLX."""
+
+    def __init__(
+        self, neuron: Neuron, module: Any, names: tuple[str, ...], numbers: dict[str, Floats]
+    ) -> None:
+        self._neuron, self._module, self._names, self._numbers = neuron, module, names, numbers
+        self._membrane: list[Floats] = []
+
+    def _named(self, arrays: tuple[mx.array, ...]) -> dict[str, Any]:
+        given = {name: values(_NAME, x) for name, x in zip(self._names, arrays, strict=True)}
+        return {"state": None, **self._numbers, **given}
+
+    def forward(self, *arrays: mx.array) -> tuple[mx.array, mx.array]:
+        """Spikes and last state."""
+        found = self._named(arrays)
+        x, state, scales = found["x"], found["state"], [found[name] for name in SCALES]
+        if not (found["threshold"] > 0).all():
+            raise ValueError(f"expected positive thresholds, got {found['threshold'].min()}")
+        if self._module is not cpu:
+            spikes, last, membrane = self._module.scan(x, *scales, self._neuron, state, False, True)
+            self._membrane[:] = [membrane]
+            return mx.array(spikes.astype(np.float32)), mx.array(last)
+        membrane = LifWorkspace().array("membrane", x.shape, np.float32)
+        (spikes, spikes_view), (last, last_view) = _outputs(x.shape, x.shape[1:])
+        cpu.fill(
+            x, scales[0], scales[1], scales[2], self._neuron, state, last=last_view,
+            numbers=spikes_view, membrane=membrane,
+        )  # fmt: skip
+        self._membrane[:] = [membrane]
+        return spikes, last
+
+    def backward(self, primals: Any, cotangents: Any, outputs: Any) -> list[mx.array]:
+        """Gradients of the arrays of `forward`."""
+        found = self._named(primals)
+        x, state, scales = found["x"], found["state"], [found[name] for name in SCALES]
+        gradient, end = (values(_NAME, array) for array in cotangents)
+        learn = any(name in SCALES for name in self._names)
+        arguments: Any = (gradient, end, x, self._membrane[0], state, *scales, self._neuron, learn)
+        if self._module is cpu:
+            (dx, dx_view), (dstate, dstate_view) = _outputs(x.shape, x.shape[1:])
+            arguments = (*arguments, dx_view, dstate_view)
+            parts = [mx.array(part) for part in cpu.backward_into(*arguments)]
+        else:
+            dx, dstate, *parts = map(mx.array, self._module.backward(*arguments))
+        gradients = dict(zip(("x", "state", *SCALES), (dx, dstate, *parts), strict=True))
+        return [gradients[name] for name in self._names]
+
+
+def _outputs(*shapes: tuple[int, ...]) -> list[tuple[mx.array, Floats]]:
+    """Fresh float32 MLX arrays with writable views of their memory; MLX fills them together."""
+    arrays = [mx.zeros(shape, mx.float32) for shape in shapes]
+    mx.eval(*arrays)
+    return [(array, np.asarray(array)) for array in arrays]
 
 
 @lru_cache(maxsize=64)
-def scan(neuron: Neuron, learn: bool, module: Any) -> Any:
+def lazily(neuron: Neuron, learn: bool, module: MetalBackend) -> Any:
     """f(x (T, R, N), state (R, N), decay, gain, threshold (N,)) -> spikes, state, membrane.
 
-    `module` is a backend. The one of the CPU writes straight into the memory of MLX arrays.
+    No value is read, so that MLX may trace and fuse what lies around it.
     """
-    forward_of, backward_of = (_into, _gradients_into) if module is cpu else (_scan, _gradients)
 
-    @mx.custom_function
-    def gradients(*arguments: mx.array) -> tuple[mx.array, ...]:
-        return backward_of(module, neuron, learn, *arguments)
+    def forward(*arrays: mx.array) -> tuple[mx.array, ...]:
+        x, state, *scales = arrays
+        spikes, last, membrane = module.scan(x, *scales, neuron, state, False, True)
+        return _mlx(spikes).astype(mx.float32), _mlx(last), _mlx(membrane)
 
-    gradients.vjp(_NO_SECOND)
-    gradients.jvp(_NO_SECOND)
-    gradients.vmap(_NO_VMAP)
+    def backward(primals: Any, cotangents: Any, outputs: Any) -> list[mx.array]:
+        x, state, *scales = primals
+        arguments = (cotangents[0], cotangents[1], x, outputs[2], state, *scales, neuron, learn)
+        return [_mlx(part) for part in module.backward(*arguments)]
 
-    @mx.custom_function
-    def forward(*arguments: mx.array) -> tuple[mx.array, ...]:
-        return forward_of(module, neuron, *arguments)
-
-    @forward.vjp
-    def backward(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
-        x, state, decay, gain, threshold = primals
-        found = gradients(
-            cotangents[0], cotangents[1], x, outputs[2], state, decay, gain, threshold
-        )
-        return cast(tuple[mx.array, ...], found)
-
-    forward.jvp(_NO_JVP)
-    forward.vmap(_NO_VMAP)
-    return forward
-
-
-def _into(module: Any, neuron: Neuron, *arguments: mx.array) -> tuple[mx.array, ...]:
-    x, state, decay, gain, threshold = (_values(argument) for argument in arguments)
-    if not (threshold > 0).all():
-        raise ValueError(f"expected positive thresholds, got {threshold.min()}")
-    spikes, spikes_view = new_output(x.shape)
-    membrane, membrane_view = new_output(x.shape)
-    last, last_view = new_output(state.shape)
-    cpu.fill(
-        x, decay, gain, threshold, neuron, state, last=last_view, numbers=spikes_view,
-        membrane=membrane_view,
-    )  # fmt: skip
-    return spikes, last, membrane
-
-
-def _gradients_into(
-    module: Any, neuron: Neuron, learn: bool, *arguments: mx.array
-) -> tuple[mx.array, ...]:
-    gradient, state_gradient, x, membrane, state, *scales = (_values(a) for a in arguments)
-    dx, dx_view = new_output(x.shape)
-    dstate, dstate_view = new_output(state.shape)
-    parameters = cpu.backward_into(
-        gradient, state_gradient, x, membrane, state, scales[0], scales[1], scales[2], neuron,
-        learn, dx_view, dstate_view,
-    )  # fmt: skip
-    return dx, dstate, *(mx.array(part) for part in parameters)
-
-
-def _scan(module: Any, neuron: Neuron, *arguments: mx.array) -> tuple[mx.array, ...]:
-    x, state, *scales = arguments if lazy(module) else map(_values, arguments)
-    spikes, last, membrane = module.scan(x, *scales, neuron, state, False, True)
-    return _mlx(spikes).astype(mx.float32), _mlx(last), _mlx(membrane)
-
-
-def _gradients(
-    module: Any, neuron: Neuron, learn: bool, *arguments: mx.array
-) -> tuple[mx.array, ...]:
-    arrays = arguments if lazy(module) else map(_values, arguments)
-    return tuple(_mlx(part) for part in module.backward(*arrays, neuron, learn))
-
-
-def lazy(module: Any) -> bool:
-    """Whether a backend takes MLX arrays without reading their values."""
-    return isinstance(module, MetalBackend)
+    return differentiable(_NAME, forward, backward)
 
 
 def _mlx(array: Any) -> mx.array:
