@@ -122,6 +122,14 @@ def test_many_rows_and_weights_from_memory(bits: int) -> None:
         check(counts, pack(counts), weight, algo)
 
 
+def test_dense_leaves_float32_where_it_is_not_exact() -> None:
+    """An odd sum above 2^24 has no float32."""
+    counts = np.full((1, 2001), 127, np.int8)
+    weight = np.full((2001, 1), 127, np.int8)
+    assert 127 * 127 * 2001 > 2**24
+    assert spike_linear(pack(counts, 127), weight, "dense")[0, 0] == 127 * 127 * 2001
+
+
 @examples(40)
 @given(
     seed=st.integers(0, 2**32 - 1),
