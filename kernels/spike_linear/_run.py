@@ -20,7 +20,7 @@ FAR_BYTES = 1 << 20
 """Weights larger than this are taken to come from memory, where only a few rows use them."""
 FAR_ROWS = 16
 _EXACT_FLOAT32 = 1 << 24
-_SUMS: dict[int, type[Any]] = {32: np.float32, 16: np.float32, 8: np.int16, 4: np.uint16}
+SUMS: dict[int, type[Any]] = {32: np.float32, 16: np.float32, 8: np.int16, 4: np.uint16}
 
 Piece = tuple[int, int, int, int]
 
@@ -71,7 +71,7 @@ def _lut_into(spikes: PackedSpikes, weight: PackedWeight, out: Any, threads: int
     if spikes.code == "thermometer" and spikes.levels > 2:  # fewer planes: 3 instead of 4 to 7
         spikes = pack(spikes.unpack(), spikes.levels, spikes.signed, "bits")
     lanes = _lut.lanes_of(weight.bits, weight.width)
-    kind = _SUMS[weight.bits]
+    kind = SUMS[weight.bits]
     nibbles = weight.bits == 4
     kernel = _lut.lut_nibbles(weight.width) if nibbles else _lut.lut(weight.bits, weight.width)
 

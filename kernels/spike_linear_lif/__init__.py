@@ -33,6 +33,7 @@ def spike_linear_lif(
     output: str = "packed",
     save_membrane: bool = False,
     integer: bool = False,
+    algo: str = "auto",
     backend: str = "auto",
 ) -> Scan:
     """`spike_linear`, then `lif_scan` over the steps, without the sums in between.
@@ -40,10 +41,10 @@ def spike_linear_lif(
         x[t] = sum of the weight rows of the inputs that spiked at t
         u[t] = decay v[t-1] + gain x[t], and so on as in `lif_scan`
 
-    The result has the bits of `lif_scan(spike_linear(...))`, with the sums in the order that
-    `spike_linear` documents. Sums of integer weights are exact; they are rounded to float32 where
-    the membrane is float32, and their `scale`, where there is one, is multiplied into the gain
-    first.
+    The result has the bits of `lif_scan(spike_linear(...))` with the same algorithm: "gather" sums
+    floats in the order that `spike_linear` documents, on every backend. Sums of integer weights are
+    exact; they are rounded to float32 where the membrane is float32, and their `scale`, where there
+    is one, is multiplied into the gain first.
 
     With `integer`, membranes are int32 and nothing is multiplied: u[t] = (v[t-1] >> s) + x[t] for
     decay = 2^-s, rounded down. Thresholds are then whole numbers, or, where the weights have a
@@ -59,6 +60,7 @@ def spike_linear_lif(
         save_membrane: also return u.
         integer: int32 membranes; for integer weights, binary neurons, gain 1 and one decay of 1,
             1/2, 1/4, ...
+        algo: "gather", "lut" (on the CPU) or "auto", as in `spike_linear`.
         backend: "auto", "cpu" (Numba, one thread), "reference" (numpy), "metal" (GPU) or
             "metal-emulated"; "auto" takes Metal where the weight is an MLX array.
 
@@ -68,10 +70,19 @@ def spike_linear_lif(
     """
     if output not in ("int8", "packed"):
         raise ValueError(f"expected output int8 or packed, got {output!r}")
+    if algo not in ("auto", *cpu.ALGORITHMS):
+        raise ValueError(f"expected algo auto, {', '.join(cpu.ALGORITHMS)}; got {algo!r}")
     layer = prepared(spikes, weight, threshold, decay, gain, neuron, state, save_membrane, integer)
     mlx = isinstance(weight, mx.array)
     module = choose("spike_linear_lif", backend, BACKENDS, layer, mlx=mlx)
-    words, last, membrane = module.spike_linear_lif(layer)
+    if module is cpu:
+        words, last, membrane = cpu.layer_by(algo, layer)
+    elif algo == "lut":
+        raise ValueError(
+            f"expected algo 'gather' on backend {backend!r}, got 'lut'; only the CPU has it"
+        )
+    else:
+        words, last, membrane = module.spike_linear_lif(layer)
     shape = (*spikes.shape[:-1], layer.weight.shape[1])
     axis = spikes.time_axis or 0
     fired = PackedSpikes.trusted(np.asarray(words), shape, neuron.levels or 1, time_axis=axis)

@@ -10,55 +10,19 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from neurosim.kernels._jit import compiled, inlined
-from neurosim.kernels._lanes import add, load, store, subtract, zero_sums
+from neurosim.kernels._jit import compiled
+from neurosim.kernels._lanes import add, load, store, zero_sums
 from neurosim.kernels.spike_linear._sums import sum_rows
-from neurosim.kernels.spike_linear_lif._fire import (
-    as_floats,
-    at_least,
-    choose,
-    divide,
-    floor,
-    halve,
-    like,
-    multiply,
-    store_mask,
-)
-
-
-@inlined
-def fire(u: Any, edge: Any, levels: int, hard: bool, words: Any, at: int, plane: int) -> Any:
-    """Membranes after firing; spikes go to words[at], a plane of `plane` words after another.
-
-    Float membranes; as `lif_scan`, operation by operation.
-    """
-    zero = subtract(edge, edge)
-    if levels == 0:
-        mask = at_least(u, edge)
-        store_mask(words, at, mask)
-        return choose(mask, zero if hard else subtract(u, edge), u)
-    n = floor(add(divide(u, edge), like(u, np.float32(0.5))))
-    n = choose(at_least(n, zero), n, zero)
-    top = like(u, np.float32(levels))
-    n = choose(at_least(n, top), top, n)
-    for d in range(levels):
-        store_mask(words, at + d * plane, at_least(n, like(u, np.float32(d + 1))))
-    return subtract(u, multiply(edge, n))
-
-
-@inlined
-def fire_integer(u: Any, edge: Any, hard: bool, words: Any, at: int) -> Any:
-    """The same for integer membranes and binary spikes."""
-    mask = at_least(u, edge)
-    store_mask(words, at, mask)
-    return choose(mask, subtract(edge, edge) if hard else subtract(u, edge), u)
+from neurosim.kernels.spike_linear_lif._fire import as_floats, halve, multiply
+from neurosim.kernels.spike_linear_lif._scan import fire, fire_integer
 
 
 @functools.cache
-def gather(bits: int, width: int, integer: int) -> Callable[..., None]:
-    """The kernel for weights of this type; `integer` is 1 for int32 membranes, else 0."""
+def gather(bits: int, width: int, far: int, integer: int) -> Callable[..., None]:
+    """The kernel for weights of this type; `far` as for `sum_rows`.
+
+    `integer` is 1 for int32 membranes, else 0.
+    """
     floats = int(bits >= 16)
 
     @compiled
@@ -107,11 +71,13 @@ def gather(bits: int, width: int, integer: int) -> Callable[..., None]:
                     running = x
                     for i in range(row * counts * sides, (row + 1) * counts * sides, sides):
                         start, stop = pointer[i], pointer[i + 1]
-                        running = sum_rows(running, panel, channels, start, stop, bits, width, 0, 1)
+                        running = sum_rows(
+                            running, panel, channels, start, stop, bits, width, far, 1
+                        )
                         if sides == 2:
                             start, stop = pointer[i + 1], pointer[i + 2]
                             running = sum_rows(
-                                running, panel, channels, start, stop, bits, width, 0, -1
+                                running, panel, channels, start, stop, bits, width, far, -1
                             )
                         x = add(x, running)
                     at = row * line + c // 64

@@ -60,7 +60,7 @@ def prepared(
     layer = Layer(
         spikes, stored, math.prod(spikes.shape[axis + 1 : -1]), parameters[0],
         np.ascontiguousarray(parameters[1] * scale, np.float32), edge, shift, neuron,
-        start.reshape(math.prod(start.shape[:-1]), outputs), save,
+        start, save,
     )  # fmt: skip
     _check_overflow(layer)
     return layer
@@ -87,14 +87,18 @@ def _per_neuron(value: npt.ArrayLike, outputs: int, name: str) -> npt.NDArray[np
 
 
 def _state(state: npt.NDArray[Any] | None, shape: tuple[int, ...], integer: bool) -> State:
+    """(R, O); one zero seen everywhere where none was given."""
     kind: np.dtype[Any] = np.dtype(np.int32 if integer else np.float32)
+    flat = math.prod(shape[:-1]), shape[-1]
+    start: State
     if state is None:
-        return np.zeros(shape, kind)
+        start = np.broadcast_to(np.zeros((), kind), flat)
+        return start
     if state.dtype != kind or state.shape != shape:
         raise ValueError(
             f"expected a {kind} state of shape {shape}, got {state.dtype} {state.shape}"
         )
-    start: State = np.ascontiguousarray(state)
+    start = np.ascontiguousarray(state).reshape(flat)
     return start
 
 
@@ -145,9 +149,15 @@ def _check_overflow(layer: Layer) -> None:
     largest = layer.spikes.levels * layer.spikes.size << (layer.weight.bits - 1)
     if layer.shift is not None:
         kept = layer.steps if layer.shift == 0 else 2  # 1 + 1/2 + 1/4 + ... < 2
-        largest = largest * kept + int(np.abs(layer.state.astype(np.int64)).max(initial=0))
+        largest = largest * kept + _size(layer.state)
     if largest > _LARGEST:
         raise ValueError(
             f"expected sums within int32, got up to {largest} from {layer.spikes.size} inputs of "
             f"{layer.weight.bits} bits; use fewer inputs, or fewer steps where nothing leaks"
         )
+
+
+def _size(state: State) -> int:
+    """The largest size of a state; of a state that is one zero, without looking at all of it."""
+    seen = state[:1] if state.strides[0] == 0 else state
+    return max(int(seen.max(initial=0)), -int(seen.min(initial=0)))

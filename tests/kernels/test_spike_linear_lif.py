@@ -83,7 +83,15 @@ def test_steps_and_neurons(backend: str, neuron: Neuron, steps: int, bits: int) 
     options = {"neuron": neuron, "state": state}
     spikes = pack(counts, time_axis=0)
     found = spike_linear_lif(
-        spikes, weight, threshold, decay, gain, save_membrane=True, backend=backend, **options
+        spikes,
+        weight,
+        threshold,
+        decay,
+        gain,
+        save_membrane=True,
+        algo="gather",
+        backend=backend,
+        **options,
     )
     _check(found, _expected(counts, weight, threshold, decay, gain, **options))
     np.testing.assert_array_equal(state, start)
@@ -100,7 +108,7 @@ def test_awkward_sizes(backend: str, inputs: int, outputs: int) -> None:
     for bits in (32, 8):
         weight, threshold = _weight(rng, (inputs, outputs), bits), _threshold(rng, outputs, bits)
         found = spike_linear_lif(
-            pack(counts), weight, threshold, save_membrane=True, backend=backend
+            pack(counts), weight, threshold, save_membrane=True, algo="gather", backend=backend
         )
         _check(found, _expected(counts, weight, threshold))
 
@@ -114,7 +122,9 @@ def test_counts_and_signs(backend: str, code: str, bits: int) -> None:
     for levels, signed in ((1, True), (4, False), (16, True)):
         counts = _counts(rng, (4, 3, 70), 0.3, levels, signed)
         spikes = pack(counts, levels, signed, code, time_axis=0)
-        found = spike_linear_lif(spikes, weight, threshold, save_membrane=True, backend=backend)
+        found = spike_linear_lif(
+            spikes, weight, threshold, save_membrane=True, algo="gather", backend=backend
+        )
         _check(found, _expected(counts, weight, threshold))
 
 
@@ -125,7 +135,9 @@ def test_time_may_be_any_axis(backend: str, axis: int) -> None:
     counts, weight = _counts(rng, (5, 3, 2, 70), 0.3), _weight(rng, (70, 90), 32)
     state = rng.standard_normal((3, 2, 90)).astype(np.float32)
     spikes = pack(np.moveaxis(counts, 0, axis), time_axis=axis)
-    found = spike_linear_lif(spikes, weight, 0.8, state=state, save_membrane=True, backend=backend)
+    found = spike_linear_lif(
+        spikes, weight, 0.8, state=state, save_membrane=True, algo="gather", backend=backend
+    )
     _check(found, _expected(counts, weight, 0.8, state=state), axis)
     assert found.spikes.time_axis == axis
 
@@ -156,7 +168,7 @@ def test_empty(backend: str, shape: tuple[int, int, int, int]) -> None:
         weight = np.ones((inputs, outputs), kind)
         state = np.full((rows, outputs), 3, np.float32)
         found = spike_linear_lif(
-            pack(counts), weight, 2, state=state, save_membrane=True, backend=backend
+            pack(counts), weight, 2, state=state, save_membrane=True, algo="gather", backend=backend
         )
         _check(found, _expected(counts, PackedWeight.pack(weight, 32), 2, state=state))
 
@@ -171,7 +183,9 @@ def test_silent_and_firing(backend: str, value: int) -> None:
         _weight(rng, (600, 65), 32),
         *(PackedWeight.pack(np.full((600, 65), low), bits) for bits, low in ((8, -128), (4, 7))),
     ):
-        found = spike_linear_lif(pack(counts), weight, 500, save_membrane=True, backend=backend)
+        found = spike_linear_lif(
+            pack(counts), weight, 500, save_membrane=True, algo="gather", backend=backend
+        )
         _check(found, _expected(counts, weight, 500))
 
 
@@ -207,7 +221,14 @@ def test_any_layer(
     expected = _expected(counts, weight, threshold, 0.7, neuron=neuron)
     for backend in RUNNABLE:
         found = spike_linear_lif(
-            spikes, weight, threshold, 0.7, neuron=neuron, save_membrane=True, backend=backend
+            spikes,
+            weight,
+            threshold,
+            0.7,
+            neuron=neuron,
+            save_membrane=True,
+            algo="gather",
+            backend=backend,
         )
         _check(found, expected, axis)
 
