@@ -4,6 +4,7 @@ SI units throughout. Reference models (ODE, Langevin, comparators) are in `devic
 crossbar cells in `devices.synapse` and `devices.synapse_wires`.
 """
 
+from neurosim.devices.arrays import crossing_times, segment_integrals, voltages_after
 from neurosim.devices.delays import GapClosing
 from neurosim.devices.firing_rate import firing_rates
 from neurosim.devices.hazard import Hazard
@@ -59,15 +60,18 @@ __all__ = [
     "TrainResponse",
     "TrainRun",
     "climb",
+    "crossing_times",
     "drive_of",
     "firing_rates",
     "load_device",
     "lowered_threshold",
     "moving_crossing",
     "respond",
+    "segment_integrals",
     "shortest_pulse",
     "synaptic_crossing",
     "synaptic_voltage",
     "train_response",
     "train_rheobase",
+    "voltages_after",
 ]

@@ -75,15 +75,20 @@ def run_neurons(
         p = parameters[n]
         state = states[n]
         latent = state[6:8]
+        mean = means[n]
+        spread = spreads[n]
+        cycle = cycles[n]
+        fired = spikes[n]
         key = stream_key(seed, np.uint64(first + n))
         if cycles[n] == 0 and state[3] == 0.0:
-            _arm(state, means[n], spreads[n], latent, key, 0)
+            _arm(state, mean, spread, latent, key, 0)
         capacitance, on_resistance, off_resistance, output = p[0], p[1], p[2], p[5]
         leak, rest, set_delay, reset_delay = p[6], p[7], p[8], p[9]
         on_branch = on_resistance + output
         off_branch = off_resistance + output
         up = 1.0 + output / off_resistance
         down = 1.0 + output / on_resistance
+        steady = residue_start == 0.0 and spread[0] == spread[1] == spread[2] == spread[3] == 0.0
         upper, lower = state[3] * up, state[4] * down
         voltage, phase, wait, lowering = state[0], state[1], state[2], state[5]
         start = voltage
@@ -103,6 +108,8 @@ def run_neurons(
             left = durations[s]
             sum_1 = 0.0
             sum_2 = 0.0
+            climb_from = fall_from = math.nan  # a cycle under the same drive repeats exactly
+            climb_time = climb_1 = climb_2 = fall_time = fall_1 = fall_2 = 0.0
             events = 0
             while True:
                 conducting = phase >= _ON
@@ -110,7 +117,16 @@ def run_neurons(
                 time = left
                 end = 0.0
                 happens = False
-                if phase == _OFF and lowering > 0.0:
+                known = False
+                if phase == _OFF and voltage == climb_from and climb_time <= left:
+                    happens = known = True
+                    time = climb_time
+                    end = upper
+                elif phase == _ON and voltage == fall_from and fall_time <= left:
+                    happens = known = True
+                    time = fall_time
+                    end = lower
+                elif phase == _OFF and lowering > 0.0:
                     rate = off / capacitance
                     time = first_crossing(
                         upper,
@@ -127,25 +143,36 @@ def run_neurons(
                     happens = wait <= left
                     time = min(wait, left)
                     end = voltage_after(voltage, drive, conductance, capacitance, time)
-                else:  # V is monotone: it crossed if its end is beyond the threshold
-                    end = voltage_after(voltage, drive, conductance, capacitance, left)
-                    if phase == _OFF and max(voltage, end) >= upper:
+                else:
+                    gap = voltage - lower if conducting else upper - voltage
+                    pull_in = drive - conductance * voltage
+                    if conducting:
+                        pull_in = -pull_in
+                    if gap <= 0.0:
                         happens = True
-                        gap = upper - voltage
-                        spare = drive - off * upper
-                    elif phase == _ON and min(voltage, end) <= lower:
-                        happens = True
-                        gap = voltage - lower
-                        spare = on * lower - drive
-                    if happens and gap <= 0.0:
                         time = 0.0
                         end = voltage
-                    elif happens:
+                    elif pull_in * left >= gap * capacitance:  # the first slope is the steepest
+                        spare = on * lower - drive if conducting else drive - off * upper
                         if spare > 0.0:
-                            time = min(crossing_time(gap, spare, conductance, capacitance), left)
-                        end = lower if conducting else upper
+                            time = crossing_time(gap, spare, conductance, capacitance)
+                            happens = time <= left
+                            end = lower if conducting else upper
+                    if not happens:
+                        time = left
+                        end = voltage_after(voltage, drive, conductance, capacitance, left)
                 if time > 0.0:
-                    j1, j2 = voltage_integrals(voltage, end, drive, conductance, capacitance, time)
+                    if known:
+                        j1 = fall_1 if conducting else climb_1
+                        j2 = fall_2 if conducting else climb_2
+                    else:
+                        j1, j2 = voltage_integrals(
+                            voltage, end, drive, conductance, capacitance, time
+                        )
+                        if steady and happens and phase == _OFF:
+                            climb_from, climb_time, climb_1, climb_2 = voltage, time, j1, j2
+                        elif steady and happens and phase == _ON:
+                            fall_from, fall_time, fall_1, fall_2 = voltage, time, j1, j2
                     sum_1 += j1
                     sum_2 += j2
                     if conducting:
@@ -164,9 +191,9 @@ def run_neurons(
                 if not happens:
                     break
                 if phase == _OFF:
-                    if spikes[n] < room:
-                        times[n, spikes[n]] = elapsed
-                    spikes[n] += 1
+                    if fired < room:
+                        times[n, fired] = elapsed
+                    fired += 1
                     events += 1
                     lowering = 0.0
                     phase = _SETTING if set_delay > 0.0 else _ON
@@ -188,9 +215,10 @@ def run_neurons(
                             releases[n, released] = elapsed
                         released += 1
                     phase = _OFF
-                    cycles[n] += 1
-                    _arm(state, means[n], spreads[n], latent, key, cycles[n])
-                    upper, lower = state[3] * up, state[4] * down
+                    cycle += 1
+                    if not steady:
+                        _arm(state, mean, spread, latent, key, cycle)
+                        upper, lower = state[3] * up, state[4] * down
                     if residue_start > 0.0:
                         lowering = residue_start * (state[3] - state[4]) * up
             time = durations[s] - max(left, 0.0) if flags[n] & FLAG_RUNAWAY else durations[s]
@@ -201,6 +229,8 @@ def run_neurons(
                 break
             if s == segments - 1 and phase == _ON and drive >= on * lower:
                 flags[n] |= FLAG_LOCKED
+        spikes[n] = fired
+        cycles[n] = cycle
         state[0], state[1], state[2], state[5] = voltage, phase, wait, lowering
         ledger = ledgers[n]
         ledger[0] += off_1 / off_branch + on_1 / on_branch

@@ -12,7 +12,9 @@ import math
 from neurosim.kernels._jit import compiled
 
 _ASYMPTOTIC = 0.1  # below this x: Taylor series; above: forms around the asymptote J / G
+_SHORT = 5e-3  # below this x six terms leave less than rounding: (2x)^6 3! / 9! = 2e-17
 _OMEGA = tuple((-1.0) ** k / math.factorial(k + 3) for k in range(10, -1, -1))
+_OMEGA_SHORT = _OMEGA[-6:]
 
 
 @compiled
@@ -58,9 +60,14 @@ def voltage_integrals(
         )
     single = 0.0
     double = 0.0
-    for coefficient in _OMEGA:
-        single = single * x + coefficient
-        double = double * (2.0 * x) + coefficient
+    if x < _SHORT:
+        for coefficient in _OMEGA_SHORT:
+            single = single * x + coefficient
+            double = double * (2.0 * x) + coefficient
+    else:
+        for coefficient in _OMEGA:
+            single = single * x + coefficient
+            double = double * (2.0 * x) + coefficient
     rise = (drive - conductance * start) / capacitance * time
     psi = 0.5 - x * single
     chi = 4.0 * double - 2.0 * single

@@ -162,6 +162,11 @@ class ThresholdSwitch:
         return self.hold_voltage * (1.0 + self.output_resistance / self.on_resistance)
 
     @property
+    def peak_output(self) -> float:
+        """V_out of a spike, V_u R_o/(R_on + R_o), all or nothing, V (device.md 3.11)."""
+        return self.upper * self.output_resistance / (self.on_resistance + self.output_resistance)
+
+    @property
     def landing(self) -> float:
         """Membrane voltage after a discharge without input: V_d, or lower with a reset delay, V."""
         if self.reset_delay == 0.0:

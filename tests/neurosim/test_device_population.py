@@ -19,10 +19,13 @@ from neurosim.devices import (
     Stimulus,
     ThresholdStatistics,
     ThresholdSwitch,
+    crossing_times,
     firing_rates,
     load_device,
     moving_crossing,
     respond,
+    segment_integrals,
+    voltages_after,
 )
 from neurosim.devices.closed_forms import crossing_time, voltage_after, voltage_integrals
 from neurosim.devices.firing_rate import device_rows
@@ -84,6 +87,7 @@ def test_a_waveform_is_continuous_and_peaks_at_the_threshold() -> None:
     out = respond(WITH_OUTPUT, [(Drive(2e-6), 1e-3)])
     spike = out.waveform(np.array(out.spikes) + 1e-12)[2]
     top = WITH_OUTPUT.upper * 1e3 / 3e3  # all or nothing: V_u R_o / (R_on + R_o)
+    assert WITH_OUTPUT.peak_output == pytest.approx(top)
     np.testing.assert_allclose(spike, top, rtol=1e-5)
 
 
@@ -223,12 +227,18 @@ def test_compiled_forms_equal_plain_python_and_numpy() -> None:
     rest = rng.uniform(0.35, 5.0, 2000)
     time = c / g * 10.0 ** rng.uniform(-1, 1, 2000)
     drive = g * rest
-    ends = np.array([voltage_after(*a) for a in zip(start, drive, g, c, time, strict=True)])
+    ends = voltages_after(start, drive, g, c, time)
     np.testing.assert_allclose(ends, rest + (start - rest) * np.exp(-time * g / c), rtol=1e-12)
-    gaps, left = 0.3 - start, drive - g * 0.3
-    crossings = np.array([crossing_time(*a) for a in zip(gaps, left, g, c, strict=True)])
+    crossings = crossing_times(start, 0.3, drive, g, c)
     textbook = c / g * np.log((rest - start) / (rest - 0.3))
     np.testing.assert_allclose(crossings, textbook, rtol=1e-11)
+    first, second = segment_integrals(start, ends, drive, g, c, time)
+    change = c / g * (start - ends)
+    np.testing.assert_allclose(first, rest * time + change, rtol=1e-9)
+    squares = rest**2 * time + 2 * rest * change
+    squares += c / (2 * g) * ((start - rest) ** 2 - (ends - rest) ** 2)
+    np.testing.assert_allclose(second, squares, rtol=1e-9)
+    gaps, left = 0.3 - start, drive - g * 0.3
     for compiled, arguments in (
         (voltage_after, (start, drive, g, c, time)),
         (crossing_time, (gaps, left, g, c)),
@@ -237,6 +247,14 @@ def test_compiled_forms_equal_plain_python_and_numpy() -> None:
         plain = compiled.py_func  # type: ignore[attr-defined]
         for row in zip(*(a[:300].tolist() for a in arguments), strict=True):
             assert compiled(*row) == pytest.approx(plain(*row), rel=1e-13)
+    one = [voltage_after(*a) for a in zip(start, drive, g, c, time, strict=True)]
+    np.testing.assert_array_equal(ends, one)
+    one = [crossing_time(*a) for a in zip(gaps, left, g, c, strict=True)]
+    np.testing.assert_array_equal(crossings, one)
+    grid = voltages_after(0.1, 1e-7, [[1e-7], [0.0]], 1e-9, [0.0, 1e-3, 1.0])
+    assert grid.shape == (2, 3) and grid[1, 1] == pytest.approx(0.1 + 1e-7 * 1e-3 / 1e-9)
+    times = crossing_times([0.3, 0.4, 0.4, 0.1], 0.3, [0.0, 0.0, 1.0, 1e-9], 1e-7, 1e-9)
+    assert times[0] == 0.0 and 0.0 < times[1] < 1.0 and np.isinf(times[2:]).all()
 
 
 @examples(1000)
