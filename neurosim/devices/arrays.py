@@ -36,7 +36,7 @@ def _crossings(v: Floats, level: Floats, j: Floats, g: Floats, c: Floats, result
 @compiled
 def _integrals(
     v: Floats,
-    end: Floats,
+    u: Floats,
     j: Floats,
     g: Floats,
     c: Floats,
