@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -10,9 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels._arrays import contiguous, new_output
-from neurosim.kernels.neuron import cpu, reference
+from neurosim.kernels._dispatch import choose
+from neurosim.kernels._metal import metal_backends
+from neurosim.kernels.neuron import cpu, metal, reference
 
-__all__ = ["batch_norm_spikes", "fixed_norm_spikes", "integer_spikes"]
+__all__ = ["BACKENDS", "batch_norm_spikes", "fixed_norm_spikes", "integer_spikes"]
+
+BACKENDS: dict[str, Any] = {"cpu": cpu, "reference": reference, **metal_backends(metal)}
+"""Of `integer_spikes`; the trained forms run on the CPU only, as parts of MLX graphs."""
 
 
 def _rows(x: mx.array) -> npt.NDArray[np.float32]:
@@ -111,7 +117,7 @@ def integer_spikes(
     bias: npt.NDArray[np.integer],
     levels: int,
     signed: bool,
-    backend: str = "cpu",
+    backend: str = "auto",
 ) -> npt.NDArray[np.int8]:
     """Spikes of a folded bank: integers in, integers out, compare and add only.
 
@@ -119,7 +125,8 @@ def integer_spikes(
         charge: integers (..., N) in weight units.
         half_threshold, bias: integers (N,); a neuron fires at h, 3h, 5h, ... (module network).
         levels, signed: as above.
-        backend: "cpu" or "reference".
+        backend: "auto", "cpu" (Numba, one thread), "reference" (numpy), "metal" or
+            "metal-emulated".
 
     Returns:
         int8 (..., N).
@@ -131,13 +138,10 @@ def integer_spikes(
         )
     if not 1 <= levels <= 127:
         raise ValueError(f"expected 1 to 127 levels (spikes are int8), got {levels}")
-    if backend == "reference":
-        return reference.integer_spikes(charge, half_threshold, bias, levels, signed)
-    if backend != "cpu":
-        raise ValueError(f"expected backend cpu or reference, got {backend!r}")
-    rows = np.ascontiguousarray(charge, np.int64).reshape(-1, charge.shape[-1])
-    out = np.empty(rows.shape, np.int8)
-    cpu.integer_spikes(
-        rows, half_threshold.astype(np.int64), bias.astype(np.int64), levels, signed, out
-    )
+    arrays: list[npt.NDArray[np.int64]] = [
+        np.ascontiguousarray(x, np.int64) for x in (charge, half_threshold, bias)
+    ]
+    arrays[0] = arrays[0].reshape(math.prod(charge.shape[:-1]), charge.shape[-1])
+    module = choose("integer_spikes", backend, BACKENDS)
+    out: npt.NDArray[np.int8] = np.asarray(module.integer_spikes(*arrays, levels, signed))
     return out.reshape(charge.shape)

@@ -103,8 +103,21 @@ def backward(
             keep[c] = gain[c] * inverse_deviation[c] * (keep[c] - total[c] - normal * along[c])
 
 
-@compiled
 def integer_spikes(
+    charge: npt.NDArray[np.int64],
+    half_threshold: npt.NDArray[np.int64],
+    bias: npt.NDArray[np.int64],
+    levels: int,
+    signed: bool,
+) -> npt.NDArray[np.int8]:
+    """See reference.py."""
+    out = np.empty(charge.shape, np.int8)
+    _integer_spikes(charge, half_threshold, bias, levels, signed, out)
+    return out
+
+
+@compiled
+def _integer_spikes(
     charge: npt.NDArray[np.int64],
     half_threshold: npt.NDArray[np.int64],
     bias: npt.NDArray[np.int64],
@@ -112,16 +125,21 @@ def integer_spikes(
     signed: bool,
     out: npt.NDArray[np.int8],
 ) -> None:
-    """Exact spikes of a folded bank, by comparing with the multiples of the threshold; (R, N)."""
+    """By comparing with the multiples of the threshold, four levels at a time; (R, N)."""
+    counts = np.empty(charge.shape[1], np.int64)
     for r in range(charge.shape[0]):
         row, result = charge[r], out[r]
+        for first in range(0, levels, 4):
+            second, third, fourth = first + 1 < levels, first + 2 < levels, first + 3 < levels
+            for c in range(row.shape[0]):
+                total = row[c] + bias[c]
+                size = abs(total) if signed else total
+                step = 2 * half_threshold[c]
+                level = half_threshold[c] + first * step  # first spike at h, then one every 2h
+                count = np.int64(size >= level)
+                count += np.int64(second & (size >= level + step))
+                count += np.int64(third & (size >= level + 2 * step))
+                count += np.int64(fourth & (size >= level + 3 * step))
+                counts[c] = count if first == 0 else counts[c] + count
         for c in range(row.shape[0]):
-            total = row[c] + bias[c]
-            size = abs(total) if signed else total
-            count = 0
-            level = half_threshold[c]  # first spike at h, then one every 2h
-            for _ in range(levels):
-                if size >= level:
-                    count += 1
-                level += 2 * half_threshold[c]
-            result[c] = -count if signed and total < 0 else count
+            result[c] = -counts[c] if signed and row[c] + bias[c] < 0 else counts[c]
