@@ -2,7 +2,7 @@
 
 from neurosim.kernels._available import backends
 from neurosim.kernels.grad_weight import grad_weight
-from neurosim.kernels.lif_scan import Neuron, lif_backward, lif_scan, lif_spikes
+from neurosim.kernels.lif_scan import LifWorkspace, Neuron, lif_backward, lif_scan, lif_spikes
 from neurosim.kernels.packed import PackedSpikes, pack, unpack
 from neurosim.kernels.sdsa import sdsa
 from neurosim.kernels.sdsa._training import trainable_sdsa
@@ -17,6 +17,7 @@ from neurosim.kernels.spike_linear_lif import spike_linear_lif
 from neurosim.kernels.spike_taps import spike_taps
 
 __all__ = [
+    "LifWorkspace",
     "Neuron",
     "PackedSpikes",
     "PackedWeight",

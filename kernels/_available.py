@@ -8,6 +8,7 @@ from typing import Any
 from neurosim.kernels import fast_blas
 from neurosim.kernels.grad_weight import BACKENDS as GRAD_WEIGHT
 from neurosim.kernels.lif_scan import BACKENDS as LIF
+from neurosim.kernels.neuron import BACKENDS as INTEGER
 from neurosim.kernels.packed import BACKENDS as PACKED
 from neurosim.kernels.sdsa import BACKENDS as SDSA
 from neurosim.kernels.spike_attention import BACKENDS as ATTENTION
@@ -23,6 +24,7 @@ _OPERATIONS: dict[str, Mapping[str, Any]] = {
     "grad_weight": GRAD_WEIGHT,
     "spike_attention": ATTENTION,
     "lif_scan": LIF,
+    "integer_spikes": INTEGER,
     "pack": PACKED,
     "sdsa": SDSA,
     "spike_taps": TAPS,
