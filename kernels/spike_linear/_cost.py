@@ -146,7 +146,8 @@ def calibrate(seconds: float = 0.02) -> dict[tuple[int, bool], Costs]:
 
     Every algorithm is timed (CPU time of this thread, the least of 7 samples of at least `seconds`,
     because neighbours on a machine only add) at two densities and two row counts; its two
-    coefficients are the least-squares solution, not negative. Weights in the cache are 512 x 512, weights in memory 4096 x 4096.
+    coefficients are the least-squares solution, not negative. Weights in the cache are 512 x 512,
+    weights in memory 4096 x 4096.
     """
     found = {}
     for bits in (32, 16, 8, 4):

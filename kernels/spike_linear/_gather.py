@@ -47,7 +47,7 @@ def gather(bits: int, width: int, far: int) -> Callable[..., None]:
 
 
 @functools.cache
-def gather_counts(bits: int, width: int) -> Callable[..., None]:
+def gather_counts(bits: int, width: int, far: int) -> Callable[..., None]:
     """The kernel for signed counts: float sums in the order that `spike_linear` documents."""
     floats = int(bits >= 16)
 
@@ -77,11 +77,11 @@ def gather_counts(bits: int, width: int) -> Callable[..., None]:
                 at = row * levels * sides
                 for _ in range(levels):
                     start, stop = pointer[at], pointer[at + 1]
-                    running = sum_rows(running, panel, channels, start, stop, bits, width, 0, 1)
+                    running = sum_rows(running, panel, channels, start, stop, bits, width, far, 1)
                     if sides == 2:
                         start, stop = stop, pointer[at + 2]
                         running = sum_rows(
-                            running, panel, channels, start, stop, bits, width, 0, -1
+                            running, panel, channels, start, stop, bits, width, far, -1
                         )
                     total = add(total, running)
                     at += sides

@@ -53,13 +53,14 @@ def bound(weight: PackedWeight, levels: int) -> int:
 
 def _gather_into(spikes: PackedSpikes, weight: PackedWeight, out: Any, threads: int) -> None:
     panels, flat, columns = _flat(weight), out.reshape(-1), out.shape[1]
+    kind = (weight.bits, weight.width, int(far(spikes.words.shape[1], weight)))
     if len(spikes) == 1:
         lists = spikes.events
-        kernel = _gather.gather(weight.bits, weight.width, int(far(spikes.words.shape[1], weight)))
+        kernel = _gather.gather(*kind)
         arguments: tuple[Any, ...] = (*lists, panels, flat, columns)
     else:
         lists, classes = classed(spikes)
-        kernel = _gather.gather_counts(weight.bits, weight.width)
+        kernel = _gather.gather_counts(*kind)
         arguments = (*lists, spikes.levels, classes // spikes.levels, panels, flat, columns)
     _spread(
         lambda piece: kernel(*arguments, *piece), panels.shape[0], spikes.words.shape[1], threads
@@ -143,13 +144,16 @@ def _spread(fill: Callable[[Piece], None], panels: int, rows: int, threads: int)
     if threads == 1:
         fill((0, panels, 0, rows))
         return
-    for _ in _pool(threads).map(fill, _pieces(panels, rows, threads)):
+    first, *others = _pieces(panels, rows, threads)
+    results = _pool(threads - 1).map(fill, others)
+    fill(first)  # by the caller, which would only wait
+    for _ in results:
         pass
 
 
 def spread_rows(fill: Callable[[int, int], None], rows: int, threads: int) -> None:
     """Fill all rows, in blocks."""
-    if threads == 1:
+    if threads == 1 or rows == 0:
         fill(0, rows)
         return
     _spread(lambda piece: fill(piece[2], piece[3]), 1, rows, threads)

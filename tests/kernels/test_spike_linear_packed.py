@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import mlx.core as mx
 import numpy as np
@@ -91,7 +92,9 @@ def test_empty(shape: tuple[int, int, int], bits: int) -> None:
     counts = np.ones((tokens, inputs), np.int8)
     weight = PackedWeight.pack(np.ones((inputs, outputs)), bits)
     for algo in ALGORITHMS:
-        check(counts, pack(counts), weight, algo)
+        check(counts, pack(counts), weight, algo, threads=3)
+    plain = spike_linear(counts, np.ones((inputs, outputs), np.int8), threads=3)
+    assert plain.shape == (tokens, outputs) and not plain.any()
 
 
 @pytest.mark.parametrize("inputs", [255, 256, 257, 4352, 4400, 9000])
@@ -116,10 +119,13 @@ def test_many_rows_and_weights_from_memory(bits: int) -> None:
     weight = PackedWeight.pack(some_weight(rng, (70, 65), bits), bits)
     for algo in ALGORITHMS:
         check(counts, pack(counts), weight, algo)
-    counts = some_counts(rng, (4, 2100), 0.3, 1, False)
     weight = PackedWeight.pack(some_weight(rng, (2100, 1100), bits), bits)
-    for algo in ALGORITHMS:
-        check(counts, pack(counts), weight, algo)
+    for levels, signed in ((1, False), (1, True), (3, False)):
+        counts = some_counts(rng, (4, 2100), 0.3, levels, signed)
+        packed = pack(counts, levels, signed)
+        for algo in ALGORITHMS:
+            if not cannot_run(algo, counts, packed):
+                check(counts, packed, weight, algo)
 
 
 def test_dense_leaves_float32_where_it_is_not_exact() -> None:
@@ -175,6 +181,18 @@ def test_threads_do_not_change_floats(algo: str, bits: int) -> None:
         for threads in (2, 3, 8, 31):
             together = spike_linear(packed, weight, algo, threads=threads)
             np.testing.assert_array_equal(together, alone)
+
+
+def test_callers_in_several_threads() -> None:
+    rng = np.random.default_rng(4)
+    spikes = pack(rng.random((64, 300)) < 0.2)
+    weight = PackedWeight.pack(rng.integers(-8, 8, (300, 200)), 4)
+    expected = spike_linear(spikes, weight, "dense")
+    jobs = [(algo, threads) for algo in ALGORITHMS for threads in (1, 2)] * 4
+    with ThreadPoolExecutor(4) as pool:
+        sums = pool.map(lambda job: spike_linear(spikes, weight, job[0], threads=job[1]), jobs)
+        for out in sums:
+            np.testing.assert_array_equal(out, expected)
 
 
 @pytest.mark.parametrize("levels", [1, 3])
