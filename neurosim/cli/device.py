@@ -1,0 +1,188 @@
+"""`neurosim device ACTION`: experiments on a threshold-switching device, SPICE, calibration."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from neurosim.cli._device_output import print_experiment, print_presets
+from neurosim.devices import experiments as lab
+from neurosim.devices.experiments.result import Experiment, plain
+from neurosim.devices.preset import PRESET_FOLDER, DevicePreset, load_device
+
+Found = tuple[list[Experiment], dict[str, Any]]
+
+
+def _numbers(option: str, text: str | None) -> list[float] | None:
+    """`2e-6,5e-6` as floats; None stays None."""
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        values = []
+    if not values or not np.isfinite(values).all():
+        raise ValueError(f"expected {option} like 2e-6,5e-6, got {text!r}")
+    return values
+
+
+def _fire(device: DevicePreset, options: argparse.Namespace) -> list[Experiment]:
+    return [lab.rc_output(device, _numbers("--voltages", options.voltages))]
+
+
+def _fi(device: DevicePreset, options: argparse.Namespace) -> list[Experiment]:
+    return [lab.frequency_curve(device, _numbers("--currents", options.currents), options.points)]
+
+
+def _energy(device: DevicePreset, options: argparse.Namespace) -> list[Experiment]:
+    return [lab.spike_energy(device, options.current), lab.and_ts_neuron()]
+
+
+Run = Callable[[DevicePreset, argparse.Namespace], list[Experiment]]
+EXPERIMENTS: dict[str, tuple[str, Run]] = {
+    "fire": ("threshold-driven fire: RC neuron", _fire),
+    "fi": ("firing rate against stimulus strength", _fi),
+    "energy": ("charge and energy of a spike", _energy),
+}
+
+
+def _common(parser: argparse.ArgumentParser, preset: str = "and_ts") -> None:
+    parser.add_argument(
+        "--preset",
+        default=preset,
+        metavar="NAME|FILE.toml",
+        help=f"device (default {preset}); `neurosim device presets` lists them",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of every draw (default 0)")
+    _outputs(parser)
+
+
+def _outputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="JSON to FILE; without FILE, JSON only on standard output",
+    )
+    parser.add_argument("--plot", metavar="FILE", help="figure to FILE.svg or FILE.png")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One sub-subcommand for each action."""
+    parser.set_defaults(device_parser=parser)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+    for name, (text, _) in EXPERIMENTS.items():
+        sub = actions.add_parser(name, help=text, description=text.capitalize() + ".")
+        _common(sub)
+        if name == "fire":
+            sub.add_argument("--voltages", metavar="V,V", help="source voltages, V")
+        if name == "fi":
+            sub.add_argument("--currents", metavar="A,A", help="currents, A")
+            sub.add_argument("--points", type=int, default=25, help="points of the default grid")
+        if name == "energy":
+            sub.add_argument("--current", type=float, help="constant current, A")
+    sub = actions.add_parser("presets", help="list the devices, or print one with its sources")
+    sub.add_argument("name", nargs="?", metavar="NAME|FILE.toml")
+    _outputs(sub)
+
+
+def emit(
+    options: argparse.Namespace,
+    found: Sequence[Experiment],
+    extra: dict[str, Any],
+    console: Console,
+) -> None:
+    """Table, JSON and figure of a command's experiments, as the options ask."""
+    values: dict[str, Any] = {}
+    for experiment in found:
+        values.update(experiment.values)
+    data = plain({**extra, **values, "experiments": [e.to_dict() for e in found]})
+    if options.plot:
+        from neurosim.devices.experiments.figures import figure_of
+        from neurosim.devices.experiments.style import save_figure
+
+        save_figure(figure_of(found), options.plot)
+    write_json(options, data)
+    if options.json != "-":
+        for experiment in found:
+            print_experiment(experiment, console)
+
+
+def write_json(options: argparse.Namespace, data: dict[str, Any]) -> None:
+    """`data` to where --json says, if anywhere."""
+    if options.json is None:
+        return
+    text = json.dumps(data, indent=1, allow_nan=False)
+    if options.json == "-":
+        print(text)
+    else:
+        Path(options.json).write_text(text + "\n", encoding="utf-8")
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Refuse a plot of the wrong kind before anything is computed."""
+    if options.plot and Path(options.plot).suffix.lower() not in (".svg", ".png"):
+        raise ValueError(f"expected --plot FILE.svg or FILE.png, got {options.plot!r}")
+
+
+def _presets(options: argparse.Namespace, console: Console) -> int:
+    if options.plot:
+        raise ValueError("presets has no figure; leave --plot away")
+    names = [options.name] if options.name else sorted(p.stem for p in PRESET_FOLDER.glob("*.toml"))
+    devices = [load_device(name) for name in names]
+    data = {
+        "presets": {
+            device.name: {
+                "status": device.status,
+                "citation": device.citation,
+                "flag": device.flag,
+                "evidence": device.evidence,
+                "quantities": {
+                    key: {
+                        "value": quantity.value,
+                        "unit": quantity.unit,
+                        "evidence": quantity.evidence,
+                        "source": quantity.source,
+                        "band": quantity.band,
+                    }
+                    for key, quantity in device.quantities.items()
+                },
+            }
+            for device in devices
+        }
+    }
+    write_json(options, plain(data))
+    if options.json != "-":
+        print_presets(devices, console, whole=bool(options.name))
+    return 0
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run one action; 1 where a pass criterion is missed."""
+    if options.action is None:
+        options.device_parser.print_help()
+        return 0
+    console = Console()
+    _check_outputs(options)
+    if options.action == "presets":
+        return _presets(options, console)
+    if options.seed < 0:
+        raise ValueError(f"expected --seed >= 0, got {options.seed}")
+    device = load_device(options.preset)
+    found = EXPERIMENTS[options.action][1](device, options)
+    extra = {
+        "command": options.action,
+        "preset": device.name,
+        "status": device.status,
+        "flag": device.flag,
+        "seed": options.seed,
+    }
+    emit(options, found, extra, console)
+    return 0 if all(experiment.passed for experiment in found) else 1
