@@ -9,7 +9,7 @@ from neurosim.kernels._dispatch import announce
 from neurosim.kernels.packed import PackedSpikes
 from neurosim.kernels.spike_conv2d._columns import Columns
 from neurosim.kernels.spike_conv2d._geometry import Geometry
-from neurosim.kernels.spike_linear._cost import MEASURED, Work
+from neurosim.kernels.spike_linear._by_density import cheapest
 from neurosim.kernels.spike_linear._gather import gather
 from neurosim.kernels.spike_linear._run import run, spread_rows
 from neurosim.kernels.spike_linear._types import Sums
@@ -33,29 +33,11 @@ def product(
 def sums_of(columns: Columns, weight: PackedWeight, algo: str, threads: int) -> Sums:
     """The same of neighbourhoods."""
     if algo == "auto":
-        algo = _cheapest(columns, weight)
+        algo = cheapest(columns, weight, ALGORITHMS)
         announce(f"spike_conv2d of {weight.bits}-bit weights", f"{algo}, by predicted cost")
     if algo == "gather" and len(columns) == 1:
         return _gathered(columns, weight, threads)
     return run(algo, columns, weight, threads)
-
-
-def _cheapest(columns: Columns, weight: PackedWeight) -> str:
-    """By the costs of `spike_linear`, from the density, without the words of the columns."""
-    panels = weight.panels.shape[0]
-    sides = 1 + columns.signed
-    work = Work(
-        columns.rows,
-        columns.size,
-        panels * weight.width,
-        panels,
-        round(columns.density * columns.rows * columns.size),
-        0,
-        sides * columns.levels,
-        sides * min(columns.levels.bit_length(), len(columns) // sides),
-    )
-    times = work.times(MEASURED[weight.bits, False])
-    return min(ALGORITHMS, key=lambda algo: times[algo])
 
 
 def _gathered(columns: Columns, weight: PackedWeight, threads: int) -> Sums:

@@ -37,10 +37,11 @@ template <int FIELDS> METAL_FUNC int most_rows() { return FIELDS == 8 ? 4369 : 2
 
 template <int FIELDS, int COLUMNS, typename S>
 METAL_FUNC void flush(thread uint* parts, int rows, bool subtract, thread S* sums) {
-    int offset = rows * (FIELDS == 8 ? 8 : 128);
-    for (int k = 0; FIELDS > 1 && k < COLUMNS * FIELDS / 2; ++k) {
+    const int offset = rows * (FIELDS == 8 ? 8 : 128);
+    const int half_fields = FIELDS / 2 + (FIELDS == 1);
+    for (int k = 0; FIELDS > 1 && k < COLUMNS * half_fields; ++k) {
         int low = int(parts[k] & 0xffff) - offset, high = int(parts[k] >> 16) - offset;
-        int f = k / (FIELDS / 2) * FIELDS + k % max(FIELDS / 2, 1);
+        int f = k / half_fields * FIELDS + k % half_fields;
         sums[f] += S(subtract ? -low : low);
         sums[f + FIELDS / 2] += S(subtract ? -high : high);
         parts[k] = 0;
@@ -79,10 +80,9 @@ METAL_FUNC void add_rows(
 template <int FIELDS, int APART>
 METAL_FUNC int output_of(int q, int f, int size) {
     if (FIELDS == 1) return q;
-    const int some = FIELDS / 2;  // fields of 16 bits
-    int e = q % size * 2 + f / max(some, 1);
-    return (q / size * size * 2 + e / APART * APART) * some + e % APART
-        + f % max(some, 1) * APART;
+    const int some = FIELDS / 2 + (FIELDS == 1);  // fields of 16 bits
+    int e = q % size * 2 + f / some;
+    return (q / size * size * 2 + e / APART * APART) * some + e % APART + f % some * APART;
 }
 """
 

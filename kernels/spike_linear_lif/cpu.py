@@ -13,7 +13,7 @@ from neurosim.kernels._dispatch import announce
 from neurosim.kernels.packed import Events, PackedSpikes, pack
 from neurosim.kernels.packed import cpu as packed
 from neurosim.kernels.spike_linear import _lut
-from neurosim.kernels.spike_linear._cost import cheapest
+from neurosim.kernels.spike_linear._by_density import cheapest
 from neurosim.kernels.spike_linear._run import SUMS, classed, far
 from neurosim.kernels.spike_linear_lif._gather import gather
 from neurosim.kernels.spike_linear_lif._scan import scan
