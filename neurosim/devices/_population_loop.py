@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.devices.closed_forms import crossing_time, voltage_after, voltage_integrals
-from neurosim.devices.counter_random import stream_key
+from neurosim.devices.counter_random import stream_key, uniform
+from neurosim.devices.hazard import HAZARD_STREAMS, hazard_integral, hazard_time
 from neurosim.devices.thresholds import draw_cycle
 from neurosim.devices.two_exponentials import first_crossing
 from neurosim.kernels._jit import compiled
@@ -28,7 +29,8 @@ LEDGER_TERMS = (
 )
 FLAG_LOCKED, FLAG_RUNAWAY = np.uint8(1), np.uint8(2)
 _OFF, _SETTING, _ON, _RESETTING = 0.0, 1.0, 2.0, 3.0
-# state (8,): voltage, phase, time left in a delay, armed V_th, armed V_h, lowering of V_th in V, z
+# state (9,): voltage, phase, time left in a delay, armed V_th, armed V_h, lowering of V_th in V,
+# z of V_th, z of V_h, hazard left before the device turns ON
 
 
 @compiled
@@ -51,6 +53,7 @@ def run_neurons(
     means: Floats,
     spreads: Floats,
     residue: Floats,
+    hazard: Floats,
     states: Floats,
     cycles: npt.NDArray[np.int64],
     seed: np.uint64,
@@ -71,6 +74,7 @@ def run_neurons(
     segments = durations.size
     room = times.shape[1]
     residue_start, residue_rate = residue[0], residue[1]
+    hazardous = hazard[1] > 0.0
     for n in range(parameters.shape[0]):
         p = parameters[n]
         state = states[n]
@@ -80,15 +84,24 @@ def run_neurons(
         cycle = cycles[n]
         fired = spikes[n]
         key = stream_key(seed, np.uint64(first + n))
+        hazard_key = stream_key(seed ^ HAZARD_STREAMS, np.uint64(first + n))
         if cycles[n] == 0 and state[3] == 0.0:
             _arm(state, mean, spread, latent, key, 0)
+            state[8] = -math.log(uniform(hazard_key, np.uint64(0)))
         capacitance, on_resistance, off_resistance, output = p[0], p[1], p[2], p[5]
         leak, rest, set_delay, reset_delay = p[6], p[7], p[8], p[9]
         on_branch = on_resistance + output
         off_branch = off_resistance + output
         up = 1.0 + output / off_resistance
         down = 1.0 + output / on_resistance
-        steady = residue_start == 0.0 and spread[0] == spread[1] == spread[2] == spread[3] == 0.0
+        scale = hazard[1] * up
+        log_rate = hazard[0] - (mean[0] - p[3]) / hazard[1] if hazardous else 0.0
+        wanted = state[8]
+        steady = (
+            not hazardous
+            and residue_start == 0.0
+            and spread[0] == spread[1] == spread[2] == spread[3] == 0.0
+        )
         upper, lower = state[3] * up, state[4] * down
         voltage, phase, wait, lowering = state[0], state[1], state[2], state[5]
         start = voltage
@@ -126,6 +139,17 @@ def run_neurons(
                     happens = known = True
                     time = fall_time
                     end = lower
+                elif phase == _OFF and hazardous:
+                    time = hazard_time(
+                        voltage, drive, off, capacitance, wanted, left, log_rate, scale
+                    )
+                    happens = time <= left
+                    if not happens:
+                        time = left
+                        wanted -= hazard_integral(
+                            voltage, drive, off, capacitance, left, log_rate, scale
+                        )
+                    end = voltage_after(voltage, drive, off, capacitance, time)
                 elif phase == _OFF and lowering > 0.0:
                     rate = off / capacitance
                     time = first_crossing(
@@ -219,6 +243,7 @@ def run_neurons(
                     if not steady:
                         _arm(state, mean, spread, latent, key, cycle)
                         upper, lower = state[3] * up, state[4] * down
+                        wanted = -math.log(uniform(hazard_key, np.uint64(cycle)))
                     if residue_start > 0.0:
                         lowering = residue_start * (state[3] - state[4]) * up
             time = durations[s] - max(left, 0.0) if flags[n] & FLAG_RUNAWAY else durations[s]
@@ -231,6 +256,7 @@ def run_neurons(
                 flags[n] |= FLAG_LOCKED
         spikes[n] = fired
         cycles[n] = cycle
+        state[8] = wanted
         state[0], state[1], state[2], state[5] = voltage, phase, wait, lowering
         ledger = ledgers[n]
         ledger[0] += off_1 / off_branch + on_1 / on_branch

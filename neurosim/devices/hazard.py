@@ -28,7 +28,8 @@ RAMP_SPREAD = math.pi / math.sqrt(6.0)
 _NODES, _WEIGHTS = (tuple(values.tolist()) for values in np.polynomial.legendre.leggauss(16))
 _EULER = 0.5772156649015329
 _SHORT = 0.5  # segments with less change of ln lambda and less t / tau: quadrature
-_SHIFT = np.uint64(0x4A5A4A5A4A5A4A5A)  # keeps hazard draws apart from threshold draws
+HAZARD_STREAMS = np.uint64(0x4A5A4A5A4A5A4A5A)
+"""Exclusive-ored into a seed: keeps hazard draws apart from threshold draws."""
 
 
 @compiled
@@ -85,6 +86,8 @@ def hazard_time(
     scale: float,
 ) -> float:
     """Smallest t with H(t) = `wanted`, s; infinity if H(limit) < wanted. Bracketed Newton."""
+    if wanted <= 0.0:
+        return 0.0
     high = limit
     if limit == math.inf:
         high = capacitance / conductance if conductance > 0.0 else 1.0
@@ -131,7 +134,7 @@ def _times(
     result: Floats,
 ) -> None:
     for n in range(result.size):
-        key = stream_key(seed ^ _SHIFT, np.uint64(first + n))
+        key = stream_key(seed ^ HAZARD_STREAMS, np.uint64(first + n))
         wanted = -math.log(uniform(key, np.uint64(cycle)))
         result[n] = hazard_time(
             start, drive, conductance, capacitance, wanted, limit, log_rate, scale

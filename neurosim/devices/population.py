@@ -1,9 +1,9 @@
 """Many independent neurons through piecewise-constant drives, event by event (device.md 3.11).
 
 The compiled engine of tier 0A: every neuron has its own parameters, thresholds drawn per cycle
-(3.4 a), a residue that lowers the next threshold (3.5), and a ledger of exact integrals (3.2). No
-time step. A result depends on (seed, neuron, cycle) only, not on threads or on how a stimulus is
-cut into calls.
+(3.4 a) or a hazard rate (3.4 b), a residue that lowers the next threshold (3.5), and a ledger of
+exact integrals (3.2). No time step. A result depends on (seed, neuron, cycle) only, not on threads
+or on how a stimulus is cut into calls.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from neurosim.devices._population_loop import (
     LEDGER_TERMS,
     run_neurons,
 )
+from neurosim.devices.hazard import Hazard
 from neurosim.devices.threshold_switch import Drive, ThresholdSwitch
 from neurosim.devices.thresholds import ThresholdStatistics
 
@@ -137,6 +138,8 @@ class Population:
         neurons: N; may be left out with a sequence of switches.
         statistics: how thresholds scatter around each neuron's nominal values.
         residue: lowering of the next threshold.
+        hazard: turning ON at a rate instead of at V_th (3.4 b); spreads of V_th between devices
+            shift its voltage, spreads between cycles are refused.
         seed: of the draws; `first`: number of neuron 0 (for a population computed in parts).
         voltage: membrane voltage at the start, V, a number or (N,).
     """
@@ -147,6 +150,7 @@ class Population:
         neurons: int | None = None,
         statistics: ThresholdStatistics | None = None,
         residue: Residue | None = None,
+        hazard: Hazard | None = None,
         seed: int = 0,
         first: int = 0,
         voltage: npt.ArrayLike = 0.0,
@@ -169,8 +173,14 @@ class Population:
         self.residue = np.array(
             [residue.start**residue.exponent, residue.exponent / residue.time], dtype=np.float64
         )
+        if hazard is not None and (statistics.threshold_cycle > 0.0 or residue.start > 0.0):
+            raise ValueError(
+                "expected either a hazard or a cycle-to-cycle spread of V_th and a residue, got "
+                "both; the hazard has its own spread, 1.2825 V_0"
+            )
+        self.hazard = np.array([hazard.log_rate, hazard.scale] if hazard else [0.0, 0.0])
         self.seed, self.first = np.uint64(seed), first
-        self.state = np.zeros((count, 8))
+        self.state = np.zeros((count, 9))
         self.state[:, 0] = voltage
         self.cycle = np.zeros(count, dtype=np.int64)
 
@@ -213,6 +223,7 @@ class Population:
             chosen = slice(low, high)
             run_neurons(
                 self.parameters[chosen], self.means[chosen], self.spreads[chosen], self.residue,
+                self.hazard,
                 self.state[chosen], self.cycle[chosen], self.seed, self.first + low,
                 stimulus.duration, current, conductance, pull, work, event_limit, spikes[chosen],
                 times[chosen], releases[chosen], ledger[chosen], flags[chosen],

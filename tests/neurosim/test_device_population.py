@@ -13,6 +13,7 @@ from scipy.stats import kstest, norm
 
 from neurosim.devices import (
     Drive,
+    Hazard,
     Population,
     PopulationRun,
     Residue,
@@ -338,3 +339,38 @@ def test_bad_populations() -> None:
         Stimulus.of_current([1.0], [math.nan])
     with pytest.raises(ValueError, match="start < 1"):
         Residue(1.0)
+
+
+HAZARD = Hazard.from_ramp(0.3, 0.02, 2000.0)
+
+
+def test_a_population_with_hazard_fires_as_the_hazard_says() -> None:
+    """First spikes have the survival e^(-H); cutting the stimulus changes nothing."""
+    current, count = 2e-6, 4000
+    off = DEMO.conductance(False, Drive())
+    run = Population(DEMO, count, hazard=HAZARD, seed=2).run(
+        Stimulus.of_current([6e-4], [current]), record=6
+    )
+    passed = np.array([HAZARD.integral(0.0, current, off, 1e-9, t) for t in run.times[:, 0]])
+    assert kstest(passed, "expon").pvalue > 0.01
+    second = run.times[:, 1] - run.releases[:, 0]
+    passed = np.array([HAZARD.integral(0.08, current, off, 1e-9, t) for t in second])
+    assert kstest(passed, "expon").pvalue > 0.01
+    assert run.imbalance().max() < 1e-10
+    cut = Population(DEMO, count, hazard=HAZARD, seed=2)
+    parts = [cut.run(Stimulus.of_current([6e-5], [current])).spikes for _ in range(10)]
+    np.testing.assert_array_equal(np.sum(parts, axis=0), run.spikes)
+    shifted = ThresholdStatistics(threshold_device=0.03)
+    wide = Population(DEMO, count, shifted, hazard=HAZARD, seed=2)
+    peaks = wide.run(Stimulus.of_current([6e-4], [current]), record=1).times[:, 0]
+    assert peaks.std() > 1.3 * run.times[:, 0].std()
+    with pytest.raises(ValueError, match="either a hazard"):
+        Population(DEMO, 2, ThresholdStatistics(0.01), hazard=HAZARD)
+
+
+def test_only_a_hazard_fires_below_rheobase() -> None:
+    """E14: below rheobase a hazard still fires, a sharp threshold does not."""
+    stimulus = Stimulus.of_current([0.05], [0.9 * DEMO.rheobase()])
+    hazard = Population(DEMO, 50, hazard=Hazard.from_ramp(0.3, 0.02, 100.0)).run(stimulus)
+    assert hazard.spikes.sum() > 50
+    assert Population(DEMO, 50).run(stimulus).spikes.sum() == 0
