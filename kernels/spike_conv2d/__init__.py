@@ -49,7 +49,8 @@ def spike_conv2d(
             (kh kw C, O), which saves packing it at every call.
         stride, padding, dilation: one number, or (vertical, horizontal); padding may be "same".
         kernel: (kh, kw), for a PackedWeight only.
-        algo: of `spike_linear`; others than "auto" and "gather" on the CPU only.
+        algo: "gather", "lut", "dense" or "auto", as in `spike_linear`; "lut" and "dense" on the CPU
+            only.
         backend: "auto", "cpu" (Numba), "reference" (numpy), "metal" (the GPU, automatic for MLX
             weights) or "metal-emulated".
         threads: of the CPU backend; the result has the same bits for any number.

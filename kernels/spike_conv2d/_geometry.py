@@ -95,8 +95,8 @@ def geometry(
 
 
 def _pair(value: Any, name: str, least: int) -> Pair:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(n, int) and n >= least for n in pair):
+    pair = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
+    if len(pair) != 2 or not all(isinstance(n, (int, np.integer)) and n >= least for n in pair):
         also = ", or 'same'" if name == "padding" else ""
         raise ValueError(f"expected {name} {least} or more, one number or two{also}; got {value}")
-    return pair[0], pair[1]
+    return int(pair[0]), int(pair[1])

@@ -13,7 +13,7 @@ from properties import examples
 
 from neurosim.kernels import PackedSpikes, pack
 from neurosim.kernels._metal import Launch, on_gpu
-from neurosim.kernels.metal_emulator import emulate, unavailable
+from neurosim.kernels.metal_emulator import emulate, emulate_traced, unavailable
 from neurosim.kernels.spike_conv2d import BACKENDS, metal, reference, spike_conv2d
 from neurosim.kernels.spike_conv2d._columns import Columns
 from neurosim.kernels.spike_conv2d._geometry import geometry
@@ -151,6 +151,27 @@ def test_metal_in_every_order(launch: Launch, bits: int) -> None:
     found = np.asarray(metal.spike_conv2d(launch, pack(counts, 2, True), weight, view))
     expected = _convolved(counts, values.reshape(3, 2, 70, 150), (2, 1), 1)
     np.testing.assert_array_equal(found.reshape(expected.shape), expected)
+
+
+@NO_EMULATOR
+def test_metal_reads_only_the_weights_of_spikes() -> None:
+    """One spike in the middle of an image meets each of nine taps once."""
+    counts = np.zeros((1, 5, 5, 64), np.int8)
+    counts[0, 2, 2, 7] = 1
+    weight = PackedWeight.pack(np.ones((9 * 64, 32), np.float32), 32)
+    view = geometry(counts.shape, (3, 3), 1, 1, 1)
+    traces = []
+
+    def launch(kernel: object, **arguments):
+        outputs, trace = emulate_traced(kernel, **arguments)
+        traces.append(trace)
+        return outputs
+
+    found = np.asarray(metal.spike_conv2d(launch, pack(counts), weight, view))
+    np.testing.assert_array_equal(found.reshape(5, 5, 32)[1:4, 1:4], 1)
+    assert found.sum() == 9 * 32
+    read = {buffer.name: buffer.read for buffer in traces[0].buffers}
+    assert read["weight"] == 9 * weight.width * 4
 
 
 @pytest.mark.parametrize("bits", [32, 16, 8, 4])
