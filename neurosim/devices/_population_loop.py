@@ -208,6 +208,8 @@ def run_neurons(
                         off_2 += j2
                         if lowering > 0.0:
                             lowering *= math.exp(-residue_rate * time)
+                            if lowering < 1e-17 * upper:
+                                lowering = 0.0
                     voltage = end
                     left -= time
                     elapsed += time

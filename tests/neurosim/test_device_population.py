@@ -324,6 +324,12 @@ def test_any_device_under_any_drive(
         reference = respond(switch, [(Drive(float(i)), float(t)) for i, t in zip(
             current[0], duration, strict=True)], event_limit=10**6)  # fmt: skip
         assert abs(len(reference.spikes) - run.spikes[0]) <= 1  # a tie at a segment's end
+        slack = 1e-12 * switch.upper
+        for piece in reference.pieces:  # V is monotone in a piece: its ends bound it
+            if not piece.on and switch.set_delay == 0.0:
+                assert max(piece.begin, piece.end) <= switch.upper + slack  # no crossing missed
+            if piece.on and switch.reset_delay == 0.0 and piece.begin >= switch.lower:
+                assert piece.end >= switch.lower - slack
         same = min(len(reference.spikes), count)
         np.testing.assert_allclose(times[:same], reference.spikes[:same], rtol=1e-8)
 
