@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ def attend(
     q, k, v = (packed(x) for x in given)
     _check_shapes(q, k, v, "(..., L, D)", 2)
     lead, tokens = q.shape[:-2], q.shape[-2]
-    groups, size, columns = int(np.prod(lead, dtype=np.int64)), q.shape[-1], v.shape[-1]
+    groups, size, columns = math.prod(lead), q.shape[-1], v.shape[-1]
     start = 0
     if state is None:
         memory = np.empty((groups, 1, size, columns), np.int32)
@@ -124,8 +125,10 @@ def _thresholds(threshold: npt.ArrayLike, lead: tuple[int, ...], columns: int) -
         )
     if edges.size and not -_LARGEST <= edges.min() <= edges.max() <= _LARGEST:
         raise ValueError(f"expected thresholds within int32, got {edges.min()}..{edges.max()}")
+    if edges.ndim == 0:
+        return np.full((1, 1, columns), edges, np.int32)
     try:
-        full = np.broadcast_to(edges, lead if edges.ndim else ())
+        full = np.broadcast_to(edges, lead)
     except ValueError:
         raise ValueError(
             f"expected one threshold, or thresholds that broadcast to the leading axes {lead}, got "

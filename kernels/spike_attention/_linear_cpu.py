@@ -18,13 +18,17 @@ from neurosim.kernels.spike_attention import _memory, _rows
 from neurosim.kernels.spike_attention._types import Counts, Planes, State
 
 _LANES, _MOST_PARTIAL = _rows.LANES, _rows.MOST_PARTIAL
-_MOST_NARROW = 2**15 - 1
-_RENEWED = 64  # tokens between two looks at how many rows a partial sum may take
+_MOST_NARROW, _NEVER = 2**15 - 1, 2**31 - 1
+_RENEWED = 64  # tokens between two looks at how many rows may be summed and how many come
 _NOTHING, _NO_WORDS = np.empty(0, np.int32), np.empty(0, np.uint64)
 
-_value, _value_wide, _update, _update_wide, _read, _read_wide = (
-    _rows.value, _rows.value_wide, _rows.update, _rows.update_wide, _rows.read, _rows.read_wide,
-)  # fmt: skip
+_value, _update, _read = _rows.value, _rows.update, _rows.read
+_value_wide, _update_wide, _read_wide = _rows.value_wide, _rows.update_wide, _rows.read_wide
+_expected_bits, _copy_widened, _copy_wide = (
+    _rows.expected_bits,
+    _rows.copy_widened,
+    _rows.copy_wide,
+)
 _load_wide, _store_wide = _memory.load(_rows.Wide), _memory.store(_rows.Wide)
 _at_least = _simd_masks.compare(_rows.Wide, ">=")
 _address, _store_word = _memory.address, _memory.store_word
@@ -53,8 +57,10 @@ def linear(
     else:
         levels, edges, _ = thresholds.shape
         sums, words = _NOTHING, new_words((levels, groups, tokens, heads, blocks))
-        padded = np.full((levels, edges, wide_columns), np.iinfo(np.int32).max, np.int32)
-        padded[..., : v.columns] = thresholds
+        padded = thresholds
+        if v.columns != wide_columns:
+            padded = np.full((levels, edges, wide_columns), _NEVER, np.int32)
+            padded[..., : v.columns] = thresholds
     tiles = _NOTHING if state is None else _tiled(state, blocks, fresh)
     _linear(
         q.words.reshape(-1),
@@ -72,7 +78,7 @@ def linear(
         (levels, edges),
         sums.reshape(-1),
         words.reshape(-1),
-        np.empty(size if narrow else 0, np.int16),
+        np.empty((max(q.columns, 64) + 1) * _LANES if narrow else 0, np.int16),
         np.empty(size if narrow < tokens or not narrow else 0, np.int32),
     )
     if state is not None and not np.shares_memory(tiles, state):
@@ -130,7 +136,11 @@ def _linear(
     q = (_address(q_words), _address(q_codes), q_codes.shape[0], rows * width, width)
     k = (_address(k_words), _address(k_codes), k_codes.shape[0], rows * width, width)
     v = (_address(v_words), _address(v_codes), v_codes.shape[0], rows * blocks, blocks)
-    memory, memory_wide = _address(narrow_memory), _address(wide_memory)
+    memory, memory_wide, state_at = (
+        _address(narrow_memory),
+        _address(wide_memory),
+        _address(state),
+    )
     edge_at, sums_at, words_at = _address(thresholds), _address(sums), _address(words)
     for stream in range(groups * heads):
         first = stream // heads * tokens * heads + stream % heads
@@ -142,19 +152,24 @@ def _linear(
                 narrow_memory[:] = 0
                 wide_memory[:] = 0
             elif narrow > 0:
-                narrow_memory[:] = state[kept : kept + tile]
+                narrow_memory[tile:] = 0
+                narrow_memory[:tile] = state[kept : kept + tile]
             else:
-                wide_memory[:] = state[kept : kept + tile]
-            taken = 1
+                _copy_wide(state_at, kept, channels, memory_wide, 0)
+            taken, sure_k, sure_q = 1, 0, 0
             for t in range(narrow):
                 row = first + t * heads
                 if t % _RENEWED == 0:
-                    taken = _MOST_PARTIAL // (start + step * min(t + _RENEWED, narrow))
-                _update(memory, k, row, _value(v, row * blocks + block))
+                    ahead = min(_RENEWED, narrow - t)
+                    taken = _MOST_PARTIAL // (start + step * (t + ahead))
+                    sure_k = _expected_bits(k, row, heads, ahead)
+                    sure_q = min(taken, _expected_bits(q, row, heads, ahead))
+                _update(memory, k, row, _value(v, row * blocks + block), sure_k)
                 if causal:
-                    _emit(_read(memory, q, row, taken), edge_at, sums_at, words_at, row, where)
+                    total = _read(memory, q, row, taken, sure_q)
+                    _emit(total, edge_at, sums_at, words_at, row, where)
             if narrow > 0 and narrow < tokens:
-                wide_memory[:] = narrow_memory
+                _copy_widened(memory, channels, memory_wide, 0)
             for t in range(narrow, tokens):
                 row = first + t * heads
                 _update_wide(memory_wide, k, row, _value_wide(v, row * blocks + block))
@@ -162,14 +177,15 @@ def _linear(
                     _emit(_read_wide(memory_wide, q, row), edge_at, sums_at, words_at, row, where)
             if not causal:
                 taken = _MOST_PARTIAL // max(1, start + step * tokens)
+                sure_q = min(taken, _expected_bits(q, first, heads, min(_RENEWED, tokens)))
                 for t in range(tokens):
                     row = first + t * heads
                     if narrow == tokens:
-                        total = _read(memory, q, row, taken)
+                        total = _read(memory, q, row, taken, sure_q)
                     else:
                         total = _read_wide(memory_wide, q, row)
                     _emit(total, edge_at, sums_at, words_at, row, where)
             if state.size and narrow == tokens and narrow > 0:
-                state[kept : kept + tile] = narrow_memory
+                _copy_widened(memory, channels, state_at, kept)
             elif state.size:
-                state[kept : kept + tile] = wide_memory
+                _copy_wide(memory_wide, 0, channels, state_at, kept)

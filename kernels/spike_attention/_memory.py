@@ -1,4 +1,4 @@
-"""Vectors in memory by address, for helpers of Numba kernels.
+"""Vectors and words in memory by address, for helpers of Numba kernels.
 
 Numba counts references where an array is passed to a helper, also an inlined one: two calls each
 time, more than a state row costs. Addresses are integers. The arrays must be arguments of the
@@ -94,3 +94,13 @@ def store_word(typing_context: Any, start: Any, index: Any, word: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.uint64), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def trailing_zeros(typing_context: Any, word: Any) -> Any:
+    """trailing_zeros(word) -> index of the lowest set bit of a uint64, 64 where there is none."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), code

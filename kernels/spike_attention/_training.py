@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import mlx.core as mx
@@ -54,7 +55,7 @@ def trainable_attention(
     """
     _check(q, k, v)
     lead, tokens = tuple(q.shape[:-2]), q.shape[-2]
-    groups = int(np.prod(lead, dtype=np.int64))
+    groups = math.prod(lead)
     if decay_shift is not None and not causal:
         raise ValueError(f"{_NAME}: expected causal attention with decay_shift, got causal=False")
     keep = _kept(decay_shift, lead)
