@@ -45,6 +45,7 @@ def lif_scan(
     token_major: bool = False,
     workspace: LifWorkspace | None = None,
     keep_state: bool = True,
+    threads: int = 1,
 ) -> Scan:
     """Integrate, leak, fire and reset, over T steps.
 
@@ -69,12 +70,13 @@ def lif_scan(
         state: v[-1], float32, (..., N); zero if None. Not changed.
         output: "int8" for counts, or "packed" for PackedSpikes (thermometer planes).
         save_membrane: also return u, which `lif_backward` needs.
-        backend: "auto", "cpu" (Numba, one thread), "reference" (numpy), "metal" or
-            "metal-emulated"; "auto" is the CPU for numpy arrays.
+        backend: "auto", "cpu" (Numba), "reference" (numpy), "metal" or "metal-emulated"; "auto" is
+            the CPU for numpy arrays.
         token_major: packed spikes with time as the last of the leading axes, (..., T, N), as
             pattern lists and fused kernels want them; costs nothing here.
         workspace: memory for the results; see LifWorkspace. Fresh memory if None.
         keep_state: whether to return the last state; writing it can take a third of the time.
+        threads: of the CPU backend; the result has the same bits for any number.
 
     Returns:
         Scan: spikes (T, ..., N), state v[T-1] (..., N) or None, membrane (T, ..., N) or None.
@@ -88,10 +90,14 @@ def lif_scan(
     mlx = isinstance(x, mx.array)
     module = choose("lif_scan", backend, BACKENDS, mlx=mlx)
     shape = tuple(x.shape)
+    if threads < 1 or (threads > 1 and module is not cpu):
+        raise ValueError(
+            f"expected one thread (or more on the CPU backend), got {threads} for {backend!r}"
+        )
     parameters = _parameters(shape[-1], threshold, decay, gain)
     spikes, last, membrane = module.scan(
         _rows(x), *parameters, neuron, _state(state, shape, "state"), packed, save_membrane,
-        keep_state, token_major, workspace,
+        keep_state, token_major, workspace, threads,
     )  # fmt: skip
     return Scan(
         _packed(spikes, shape, neuron, token_major) if packed else _like(spikes, shape, mlx),

@@ -6,6 +6,8 @@ code, so that the inner loop holds nothing that a call does not need.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,7 @@ def scan(
     keep: bool = True,
     token_major: bool = False,
     workspace: LifWorkspace | None = None,
+    threads: int = 1,
 ) -> tuple[npt.NDArray[Any], Floats | None, Floats | None]:
     """See reference.py."""
     steps, rows, columns = x.shape
@@ -52,7 +55,7 @@ def scan(
         counts = take("counts", x.shape, np.int8)
     fill(
         x, decay, gain, threshold, neuron, state, last=last, words=words, counts=counts,
-        membrane=membrane, token_major=token_major,
+        membrane=membrane, token_major=token_major, threads=threads,
     )  # fmt: skip
     spikes: Any = words if pack else counts
     return spikes, last, membrane
@@ -86,16 +89,28 @@ def fill(
     numbers: Floats | None = None,
     membrane: Floats | None = None,
     token_major: bool = False,
+    threads: int = 1,
 ) -> None:
     """Fill whichever outputs are given: int8 counts, float32 numbers, membranes (T, R, N)."""
     steps, rows, columns = x.shape
     edge = padded(threshold, 1)
-    _scan(
+    arguments = (
         x.reshape(-1), steps, rows, columns, padded(decay), padded(gain), edge, neuron.levels,
         neuron.reset == "hard", neuron.signed, neuron.rounding == "half_even",
         neuron.levels is not None and bool((edge == 1).all()), flat(state), flat(last),
         flat(words), token_major, flat(counts), flat(numbers), flat(membrane),
     )  # fmt: skip
+    if threads == 1 or rows < threads:
+        _scan(*arguments, 0, rows)
+    else:
+        ends = [rows * piece // threads for piece in range(threads + 1)]
+        pieces = zip(ends, ends[1:], strict=False)
+        list(_pool(threads).map(lambda piece: _scan(*arguments, *piece), pieces))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="lif_scan")
 
 
 @inlined
@@ -154,8 +169,10 @@ def _scan(
     x: Any, steps: int, rows: int, columns: int, decay: Any, gain: Any, threshold: Any,
     levels: int | None, hard: bool, signed: bool, even: bool, unit: bool,
     state: Any, last: Any, words: Any, token_major: bool, counts: Any, numbers: Any, membrane: Any,
+    first: int, end: int,
 ) -> None:  # fmt: skip
-    for r in range(rows):
+    """Rows first..end; rows are independent."""
+    for r in range(first, end):
         for w in range(columns // 64):
             _block(
                 x, steps, rows, columns, r, w, False, decay, gain, threshold, levels, hard, signed,

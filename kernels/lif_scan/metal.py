@@ -167,6 +167,7 @@ def scan(
     keep: bool = True,
     token_major: bool = False,
     workspace: LifWorkspace | None = None,
+    threads: int = 1,
 ) -> tuple[Any, Any, Any]:
     """See reference.py; words are uint32, twice as many."""
     steps, rows, neurons = x.shape

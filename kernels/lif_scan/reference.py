@@ -63,11 +63,12 @@ def scan(
     keep: bool = True,
     token_major: bool = False,
     workspace: LifWorkspace | None = None,
+    threads: int = 1,
 ) -> tuple[npt.NDArray[Any], Floats | None, Floats | None]:
     """Spikes, last state (R, N) if `keep`, membranes (T, R, N) if `save`; x is (T, R, N).
 
     Spikes are int8 counts (T, R, N), or words (P, T R, W), whose rows go with
-    `token_major` by row and then by step. The workspace stays unused.
+    `token_major` by row and then by step. Workspace and threads stay unused.
     """
     spikes, membrane = np.empty(x.shape, np.int8), np.empty_like(x)
     v = np.zeros(x.shape[1:], x.dtype) if state is None else np.array(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlx.core as mx
@@ -19,7 +20,7 @@ from neurosim.kernels.lif_scan import (
     lif_backward,
     lif_scan,
 )
-from neurosim.kernels.packed import PackedSpikes
+from neurosim.kernels.packed import PackedSpikes, pack
 
 GOLDEN = Path(__file__).parents[1] / "data" / "lif_pairs.safetensors"
 FAST = ("cpu", "reference")
@@ -186,6 +187,42 @@ def test_a_workspace_gives_the_same_and_is_written_again(neuron: Neuron) -> None
 
 
 @KINDS
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_give_the_same_bits(threads: int, neuron: Neuron) -> None:
+    for shape in ((4, 7, 70), (2, 1, 64), (3, 0, 5)):
+        x, parts = inputs(shape)
+        for output in ("int8", "packed"):
+            arguments = {"neuron": neuron, "output": output, "save_membrane": True, **parts}
+            one, many = lif_scan(x, **arguments), lif_scan(x, threads=threads, **arguments)
+            for ours, theirs in zip(many, one, strict=True):
+                ours, theirs = (
+                    part.words if isinstance(part, PackedSpikes) else part
+                    for part in (ours, theirs)
+                )
+                np.testing.assert_array_equal(ours, theirs)
+
+
+def test_callers_in_several_threads_do_not_meet() -> None:
+    """No scratch is shared: eight callers at a time get what each gets alone."""
+    cases = [inputs((4, 5, 60 + 7 * i), i) for i in range(8)]
+
+    def run(case: tuple[np.ndarray, dict[str, np.ndarray]]) -> list[np.ndarray]:
+        x, parts = case
+        scan = lif_scan(x, output="packed", save_membrane=True, **parts)
+        gradients = lif_backward(x, x, scan.membrane, **parts)
+        lists = scan.spikes.events, scan.spikes.token_major.transposed.events
+        again = pack(scan.spikes.unpack(np.float32)).words
+        return [*lists[0], *lists[1], again, scan.state, *gradients]
+
+    alone = [run(case) for case in cases]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(20):
+            for ours, theirs in zip(pool.map(run, cases), alone, strict=True):
+                for a, b in zip(ours, theirs, strict=True):
+                    np.testing.assert_array_equal(a, b)
+
+
+@KINDS
 def test_mlx_arrays_come_back_as_such(neuron: Neuron) -> None:
     x, parts = inputs((4, 3, 70))
     wanted = lif_scan(x, neuron=neuron, save_membrane=True, **parts)
@@ -240,6 +277,8 @@ X = np.zeros((3, 2, 4), np.float32)
         (X, {"output": "bits"}, "int8 or packed, got 'bits'"),
         (X, {"backend": "gpu"}, "got 'gpu'"),
         (X, {"token_major": True}, "output packed for token_major"),
+        (X, {"threads": 0}, "got 0 for 'auto'"),
+        (X, {"threads": 2, "backend": "reference"}, "got 2 for 'reference'"),
     ],
 )
 def test_refusals(x: np.ndarray, arguments: dict[str, object], message: str) -> None:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import math
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from lif_cases import EVERY, SIZES, assert_close, inputs
 
-from neurosim.kernels.lif_scan import LifWorkspace, Neuron, lif_backward, lif_scan, reference
+from neurosim.kernels.lif_scan import (
+    LifWorkspace,
+    Neuron,
+    lif_backward,
+    lif_scan,
+    lif_spikes,
+    reference,
+)
 
 ALL = pytest.mark.parametrize("neuron", EVERY.values(), ids=EVERY)
 
@@ -64,32 +72,44 @@ def _primitive(u: np.ndarray, threshold: np.ndarray, neuron: Neuron) -> np.ndarr
     return np.clip(a * z, -0.5, 0.5)
 
 
+class _Network:
+    """The scan with spikes that move as the primitive does around the values they have; float64."""
+
+    def __init__(self, base: dict[str, np.ndarray], neuron: Neuron) -> None:
+        order = base["decay"], base["gain"], base["threshold"]
+        self.neuron = neuron
+        self.spikes, _, membrane = reference.scan(
+            base["x"], *order, neuron, base["state"], False, True
+        )
+        assert membrane is not None
+        self.membrane = membrane
+        self.offset = self.spikes - _primitive(membrane, base["threshold"], neuron)
+        rng = np.random.default_rng(2)
+        shape = base["x"].shape
+        self.weight, self.last = rng.standard_normal(shape), rng.standard_normal(shape[1:])
+
+    def loss(self, values: dict[str, np.ndarray]) -> float:
+        v, total, neuron = values["state"], 0.0, self.neuron
+        for t in range(len(self.weight)):
+            u = values["decay"] * v + values["gain"] * values["x"][t]
+            s = self.offset[t] + _primitive(u, values["threshold"], neuron)
+            reset = self.spikes[t] if neuron.detach_reset else s
+            v = u * (1 - reset) if neuron.reset == "hard" else u - values["threshold"] * reset
+            total += float((self.weight[t] * s).sum())
+        return total + float((self.last * v).sum())
+
+
 @ALL
 def test_gradients_equal_differences_of_the_surrogate_network(neuron: Neuron) -> None:
-    """Where spikes move as the primitive does around the values they have; float64 differences."""
     x, parts = inputs((5, 2, 6), 7)
     names = ("x", "state", "decay", "gain", "threshold")
     base = {name: part.astype(np.float64) for name, part in {"x": x, **parts}.items()}
+    network = _Network(base, neuron)
     order = base["decay"], base["gain"], base["threshold"]
-    spikes, _, membrane = reference.scan(base["x"], *order, neuron, base["state"], False, True)
-    assert membrane is not None
-    offset = spikes - _primitive(membrane, base["threshold"], neuron)
-    rng = np.random.default_rng(2)
-    weight, last = rng.standard_normal(x.shape), rng.standard_normal(x.shape[1:])
-
-    def loss(values: dict[str, np.ndarray]) -> float:
-        v, total = values["state"], 0.0
-        for t in range(5):
-            u = values["decay"] * v + values["gain"] * values["x"][t]
-            s = offset[t] + _primitive(u, values["threshold"], neuron)
-            reset = spikes[t] if neuron.detach_reset else s
-            v = u * (1 - reset) if neuron.reset == "hard" else u - values["threshold"] * reset
-            total += float((weight[t] * s).sum())
-        return total + float((last * v).sum())
-
     found = reference.backward(
-        weight, last, base["x"], membrane, base["state"], *order, neuron, True
-    )
+        network.weight, network.last, base["x"], network.membrane, base["state"], *order, neuron,
+        True,
+    )  # fmt: skip
     step = 1e-6
     for name, gradient in zip(names, found, strict=True):
         wanted = np.zeros_like(gradient)
@@ -98,9 +118,34 @@ def test_gradients_equal_differences_of_the_surrogate_network(neuron: Neuron) ->
             for sign in (1, -1):
                 moved = base[name].copy()
                 moved[where] += sign * step
-                sides.append(loss({**base, name: moved}))
+                sides.append(network.loss({**base, name: moved}))
             wanted[where] = (sides[0] - sides[1]) / (2 * step)
         np.testing.assert_allclose(gradient, wanted, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+@ALL
+def test_plif_gradient_through_mlx_equals_differences(neuron: Neuron) -> None:
+    """PLIF: one weight w for all neurons, decay 1 - sigmoid(w) and gain sigmoid(w)."""
+    x, parts = inputs((5, 2, 65), 3)
+    w = 0.3
+
+    def base(w: float) -> dict[str, np.ndarray]:
+        rate = np.full(65, 1 / (1 + np.exp(-w)))
+        wide = {name: part.astype(np.float64) for name, part in parts.items()}
+        return {**wide, "x": 4 * x.astype(np.float64), "decay": 1 - rate, "gain": rate}
+
+    network = _Network(base(w), neuron)
+    wanted = (network.loss(base(w + 1e-6)) - network.loss(base(w - 1e-6))) / 2e-6
+
+    def loss(w: mx.array) -> mx.array:
+        rate = mx.sigmoid(w)
+        threshold, state = mx.array(parts["threshold"]), mx.array(parts["state"])
+        spikes, last = lif_spikes(mx.array(4 * x), threshold, 1 - rate, rate, neuron, state)
+        weights = mx.array(network.weight.astype(np.float32))
+        return (spikes * weights).sum() + (last * mx.array(network.last.astype(np.float32))).sum()
+
+    assert mx.grad(loss)(mx.array(w)).item() == pytest.approx(wanted, rel=1e-5, abs=1e-4)
+    assert abs(wanted) > 1e-2
 
 
 def test_the_ends_of_the_integer_range() -> None:
