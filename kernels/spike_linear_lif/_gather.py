@@ -18,10 +18,10 @@ from neurosim.kernels.spike_linear_lif._scan import fire, fire_integer
 
 
 @functools.cache
-def gather(bits: int, width: int, far: int, integer: int) -> Callable[..., None]:
+def gather(bits: int, width: int, far: int, integer: int, single: int) -> Callable[..., None]:
     """The kernel for weights of this type; `far` as for `sum_rows`.
 
-    `integer` is 1 for int32 membranes, else 0.
+    `integer` is 1 for int32 membranes, `single` for binary spikes, one list to a row; else 0.
     """
     floats = int(bits >= 16)
 
@@ -68,18 +68,22 @@ def gather(bits: int, width: int, far: int, integer: int) -> Callable[..., None]
                 for t in range(steps):
                     row = first + t * after
                     x = zero_sums(floats, width)
-                    running = x
-                    for i in range(row * counts * sides, (row + 1) * counts * sides, sides):
-                        start, stop = pointer[i], pointer[i + 1]
-                        running = sum_rows(
-                            running, panel, channels, start, stop, bits, width, far, 1
-                        )
-                        if sides == 2:
-                            start, stop = pointer[i + 1], pointer[i + 2]
+                    if single == 1:
+                        start, stop = pointer[row], pointer[row + 1]
+                        x = sum_rows(x, panel, channels, start, stop, bits, width, far, 1)
+                    else:
+                        running = x
+                        for i in range(row * counts * sides, (row + 1) * counts * sides, sides):
+                            start, stop = pointer[i], pointer[i + 1]
                             running = sum_rows(
-                                running, panel, channels, start, stop, bits, width, far, -1
+                                running, panel, channels, start, stop, bits, width, far, 1
                             )
-                        x = add(x, running)
+                            if sides == 2:
+                                start, stop = pointer[i + 1], pointer[i + 2]
+                                running = sum_rows(
+                                    running, panel, channels, start, stop, bits, width, far, -1
+                                )
+                            x = add(x, running)
                     at = row * line + c // 64
                     if integer == 1:
                         u = add(halve(v, shift), x)

@@ -68,9 +68,8 @@ def _padded(values: npt.NDArray[Any], size: int, fill: int) -> npt.NDArray[Any]:
 
 def _gather(layer: Layer, rest: tuple[Any, ...]) -> None:
     spikes, weight = layer.spikes, layer.weight
-    kernel = gather(
-        weight.bits, weight.width, int(far(spikes.rows, weight)), int(layer.shift is not None)
-    )
+    flags = far(spikes.rows, weight), layer.shift is not None, len(spikes) == 1
+    kernel = gather(weight.bits, weight.width, *(int(flag) for flag in flags))
     lists = (*_lists(spikes), spikes.levels, 1 + spikes.signed)
     kernel(*lists, _rows(layer), layer.after, *rest)
 

@@ -99,6 +99,18 @@ def test_auto_takes_tables_for_many_dense_rows_and_lists_for_sparse_ones() -> No
         np.testing.assert_array_equal(chosen.membrane, forced.membrane)
 
 
+@pytest.mark.parametrize("bits", [32, 8])
+def test_one_token_and_weights_from_memory(bits: int) -> None:
+    """Rows of weights larger than the cache are fetched ahead where few rows need them."""
+    rng = np.random.default_rng(1)
+    weight = _weight(rng, (2100, 1100 if bits == 8 else 300), bits)
+    assert weight.panels.nbytes > 1 << 20
+    counts = (rng.random((4, 1, 2100)) < 0.1).astype(np.int8)
+    found = spike_linear_lif(pack(counts), weight, 3.0, algo="gather", save_membrane=True)
+    x = spike_linear(pack(counts), weight, algo="gather").astype(np.float32)
+    np.testing.assert_array_equal(found.membrane, lif_scan(x, 3.0, save_membrane=True).membrane)
+
+
 def test_other_backends_refuse_tables() -> None:
     spikes, weight = pack(np.zeros((4, 2, 3), np.int8)), np.ones((3, 5), np.int8)
     with pytest.raises(ValueError, match="expected algo 'gather' on backend 'reference', got 'lu"):
