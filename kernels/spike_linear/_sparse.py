@@ -16,29 +16,28 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from neurosim.kernels import _simd, _simd_masks
+from neurosim.kernels._aligned import aligned
 from neurosim.kernels._jit import compiled, inlined
-from neurosim.kernels.packed._words import new_words
+from neurosim.kernels.lif_scan import Neuron
+from neurosim.kernels.lif_scan import _vectors as v64
+from neurosim.kernels.lif_scan._backward import _straight, _through
+from neurosim.kernels.lif_scan._fire import padded, read
+from neurosim.kernels.lif_scan._types import SURROGATES
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int32]
 
-_PANEL, _WIDE, _LANES = 64, 256, 32
+_PANEL, _WIDE = v64.LANES, 256
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+_BOXCAR = SURROGATES.index("boxcar")
 _WIDE_ROWS = 1024  # whose panel of 256 columns is 1 MB: about what a cache of one core holds
 _BLOCKED_ROWS, _DENSE_SHARE = 128, 0.08
 _BLOCK = 16  # floats of a cache line: a panel is transposed in blocks of so many rows
 
-_Panel, _Part = _simd.Vector("float32", _PANEL), _simd.Vector("float32", _LANES)
-_zero_panel, _load_panel, _store_panel = (
-    _simd.zero(_Panel),
-    _simd.load(_Panel),
-    _simd.store(_Panel),
-)
-_splat_panel = _simd_masks.splat_float(_Panel)
-_zero, _load, _splat = _simd.zero(_Part), _simd.load(_Part), _simd_masks.splat_float(_Part)
-_subtract, _times_part = _simd.binary(_Part, "fsub"), _simd.binary(_Part, "fmul")
-_times_panel, _size = _simd.binary(_Panel, "fmul"), _simd_masks.unary(_Part, "fabs")
-_differ, _above, _at_least = (_simd_masks.compare(_Part, sign) for sign in ("!=", ">", ">="))
-_lowest_bit = _simd.lowest_bit
+_Panel = v64.FLOATS
+_zero_panel, _load_panel, _store_panel = v64.zero, v64.load, v64.store
+_splat_panel, _times_panel = v64.splat, v64.times
+_differ, _lowest_bit = _simd_masks.compare(_Panel, "!="), _simd.lowest_bit
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -84,7 +83,7 @@ class Rows(NamedTuple):
         """
         inner, outputs = matrix.shape[::-1] if transposed else matrix.shape
         width = _WIDE if outputs > _PANEL and inner <= _WIDE_ROWS else _PANEL
-        panel = new_words((inner, width // 2)).view(np.float32)
+        panel = aligned((inner, width), np.float32)
         _times(
             self.pointer,
             self.column,
@@ -125,27 +124,27 @@ def listed_slopes(
     membrane: Floats,
     threshold: Floats,
     gain: Floats,
-    levels: int,
-    sharpness: float,
+    neuron: Neuron,
     share: float,
 ) -> Rows | None:
-    """`listed` of gradient surrogate'(membrane) gain, (R, C) and (C,), C a multiple of 64.
+    """`listed` of gain gradient surrogate'(membrane), from (R, C) and (C,).
 
-    For the surrogates that are 0 beyond a range: the boxcar, or with `levels` the straight-through
-    one of integer spikes (see `lif_scan.Neuron`).
+    For integer neurons and the boxcar, which are 0 beyond a range.
     """
     pointer = np.zeros(gradient.shape[0] + 1, np.int32)
     column, value = _room(gradient.size, share)
-    slope = (np.float32(1) / threshold if levels else np.float32(sharpness)) * gain
-    half = np.float32(1 / (2 * sharpness))
+    edge = padded(threshold, 1)
     found = _list_slopes(
-        gradient, membrane, threshold, slope, np.float32(levels), half, pointer, column, value
-    )
+        gradient, membrane.reshape(-1), edge, padded(gain), neuron.levels, neuron.signed,
+        neuron.clip_bounds, neuron.levels is not None and bool((edge == 1).all()),
+        _BOXCAR, np.float32(neuron.sharpness), np.float32(1 / (2 * neuron.sharpness)),
+        pointer, column, value,
+    )  # fmt: skip
     return Rows(pointer, column[:found], value[:found], len(gain)) if found >= 0 else None
 
 
 def _room(size: int, share: float) -> tuple[Integers, Floats]:
-    most = int(share * size) + _LANES
+    most = int(share * size) + _PANEL
     return np.empty(most, np.int32), np.empty(most, np.float32)
 
 
@@ -154,64 +153,59 @@ def _list(x: Any, pointer: Integers, column: Integers, value: Floats) -> int:
     """Fill the lists; their length, or -1 where there is no room."""
     rows, columns = x.shape
     flat = x.reshape(-1)
-    whole = columns - columns % _LANES
-    zero = _zero()
+    zero = _zero_panel()
     found = 0
     for r in range(rows):
-        for c in range(0, whole, _LANES):
-            mask = _differ(_load(x, r * columns + c), zero)
-            if mask != np.uint64(0) and found + _LANES > column.size:
+        for c in range(0, columns, _PANEL):
+            at = r * columns + c
+            whole = c + _PANEL <= columns
+            some = _ALL if whole else _ALL >> np.uint64(c + _PANEL - columns)
+            hit = _differ(read(flat, at, some, not whole), zero)
+            if hit != np.uint64(0) and found + _PANEL > column.size:
                 return -1
-            while mask != np.uint64(0):
-                at = c + _lowest_bit(mask)
-                column[found] = at
-                value[found] = flat[r * columns + at]
+            while hit != np.uint64(0):
+                lane = _lowest_bit(hit)
+                column[found] = c + lane
+                value[found] = flat[at + lane]
                 found += 1
-                mask &= mask - np.uint64(1)
-        for c in range(whole, columns):
-            if flat[r * columns + c] != np.float32(0):
-                if found == column.size:
-                    return -1
-                column[found] = c
-                value[found] = flat[r * columns + c]
-                found += 1
+                hit &= hit - np.uint64(1)
         pointer[r + 1] = found
     return found
 
 
 @compiled
 def _list_slopes(
-    gradient: Any,
-    membrane: Any,
-    threshold: Any,
-    slope: Floats,
-    levels: Any,
-    half: Any,
-    pointer: Integers,
-    column: Integers,
-    value: Floats,
-) -> int:
+    gradient: Any, membrane: Any, threshold: Any, gain: Any,
+    levels: int | None, signed: bool, bounds: bool, unit: bool, surrogate: int, a: Any, scale: Any,
+    pointer: Integers, column: Integers, value: Floats,
+) -> int:  # fmt: skip
     """As `_list`."""
     rows, columns = gradient.shape
     flat = gradient.reshape(-1)
-    zero, width, top = _zero(), _splat(half), _splat(levels)
+    part = np.empty(_PANEL, np.float32)
+    zero = _zero_panel()
     found = 0
     for r in range(rows):
-        for c in range(0, columns, _LANES):
-            u, edge = _load(membrane, r * columns + c), _load(threshold, c)
-            mask = _differ(_load(gradient, r * columns + c), zero)
-            if levels > np.float32(0):
-                mask &= _at_least(u, zero) & _at_least(_times_part(top, edge), u)
+        for c in range(0, columns, _PANEL):
+            at = r * columns + c
+            whole = c + _PANEL <= columns
+            some = _ALL if whole else _ALL >> np.uint64(c + _PANEL - columns)
+            ds, u = read(flat, at, some, not whole), read(membrane, at, some, not whole)
+            edge = _load_panel(threshold, c)
+            if levels is None:
+                e = _through(ds, u, edge, surrogate, a, scale)
             else:
-                mask &= _above(width, _size(_subtract(u, edge)))
-            if mask != np.uint64(0) and found + _LANES > column.size:
+                e = _straight(ds, u, edge, levels, signed, bounds, unit)
+            hit = _differ(e, zero)
+            if hit != np.uint64(0) and found + _PANEL > column.size:
                 return -1
-            while mask != np.uint64(0):
-                at = c + _lowest_bit(mask)
-                column[found] = at
-                value[found] = flat[r * columns + at] * slope[at]
+            _store_panel(part, 0, _times_panel(e, _load_panel(gain, c)))
+            while hit != np.uint64(0):
+                lane = _lowest_bit(hit)
+                column[found] = c + lane
+                value[found] = part[lane]
                 found += 1
-                mask &= mask - np.uint64(1)
+                hit &= hit - np.uint64(1)
         pointer[r + 1] = found
     return found
 

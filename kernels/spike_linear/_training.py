@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.kernels._arrays import new_output
+from neurosim.kernels._arrays import new_outputs
 from neurosim.kernels._training import differentiable, values
 from neurosim.kernels.packed import PackedSpikes
 from neurosim.kernels.spike_linear._sparse import Rows, listed
@@ -32,26 +32,25 @@ class Left:
         return cls(dense, listed(dense, LISTED_SHARE))
 
     def times(self, right: Floats, out: Floats) -> None:
-        """Fill out (R, N or more) with self times right (C, N), and zeros."""
+        """Fill out (R, N) with self times right (C, N)."""
         if self.rows is not None:
             self.rows.times(right, out)
-            return
-        out[:, right.shape[1] :] = 0
-        np.matmul(self.dense, right, out=out[:, : right.shape[1]])
+        else:
+            np.matmul(self.dense, right, out=out)
 
     def times_transposed(self, right: Floats, out: Floats) -> None:
-        """Fill out (R, N) with self, of C or more columns, times the transpose of right (N, C)."""
+        """Fill out (R, N) with self times the transpose of right (N, C)."""
         if self.rows is not None:
             self.rows.times(right, out, transposed=True)
         else:
-            np.matmul(self.dense[:, : right.shape[1]], right.T, out=out)
+            np.matmul(self.dense, right.T, out=out)
 
     def transposed_times(self, right: Floats, out: Floats) -> None:
-        """Add the transpose of self times right (R, N or more) to out (C, N), which is 0."""
+        """Add the transpose of self times right (R, N) to out (C, N), which is 0."""
         if self.rows is not None:
             self.rows.transposed_times(right, out)
         else:
-            np.matmul(self.dense.T, right[:, : out.shape[1]], out=out)
+            np.matmul(self.dense.T, right, out=out)
 
 
 def rows_of(array: Floats) -> Floats:
@@ -107,19 +106,17 @@ def trainable_linear(spikes: mx.array | Data, weight: mx.array) -> mx.array:
         right = values(name, weight)
         if spikes:
             kept[:] = [Left.of(rows_of(values(name, spikes[0])))]
-        out, view = new_output(shape)
+        ((out, view),) = new_outputs(shape)
         kept[0].times(right, rows_of(view))
         return (out,)
 
     def backward(primals: Any, cotangents: Any, outputs: Any) -> list[mx.array]:
         right, gradient = values(name, primals[0]), rows_of(values(name, cotangents[0]))
-        found, view = new_output(right.shape)
-        kept[0].transposed_times(gradient, view)
-        if given is not None:
-            return [found]
-        other, view = new_output(primals[1].shape)
-        Left.of(gradient).times_transposed(right, rows_of(view))
-        return [found, other]
+        outputs = new_outputs(*(primal.shape for primal in primals))
+        kept[0].transposed_times(gradient, outputs[0][1])
+        for _, view in outputs[1:]:
+            Left.of(gradient).times_transposed(right, rows_of(view))
+        return [array for array, _ in outputs]
 
     primals = [weight] if given is not None else [weight, spikes]
     (out,) = differentiable(name, forward, backward)(*primals)

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple, cast
 import mlx.core as mx
 import numpy as np
 
-from neurosim.kernels._arrays import new_output
+from neurosim.kernels._aligned import aligned
+from neurosim.kernels._arrays import new_outputs
 from neurosim.kernels._training import differentiable, values
 from neurosim.kernels.lif_scan import Neuron, cpu
-from neurosim.kernels.packed._words import new_words
 from neurosim.kernels.spike_linear._sparse import listed_slopes
 from neurosim.kernels.spike_linear._training import (
     LISTED_SHARE,
@@ -87,13 +87,13 @@ def _per_neuron(name: str, array: mx.array, neurons: int) -> mx.array:
 
 
 class _Kept(NamedTuple):
-    """What the forward pass leaves for the backward pass; rows R, neurons padded to 64 W."""
+    """What the forward pass leaves for the backward pass."""
 
     left: Left  # (T R, I)
-    input: Floats  # x of the neurons, (T, R, 64 W), where their parameters learn
-    membrane: Floats  # u, (T, R, 64 W)
-    state: Floats  # before the first step, (R, 64 W)
-    scales: tuple[Floats, Floats, Floats]  # decay, gain, threshold (64 W,)
+    input: Floats  # x of the neurons, (T, R, O), where their parameters learn
+    membrane: Floats  # u, (T, R, O)
+    state: Floats | None  # before the first step, (R, O)
+    scales: tuple[Floats, Floats, Floats]  # decay, gain, threshold (O,)
 
 
 class _Layer:
@@ -114,28 +114,24 @@ class _Layer:
     def forward(self, *arrays: mx.array) -> tuple[mx.array, mx.array]:
         """Spikes (T, R, O) and last state (R, O)."""
         found = {name: values(_NAME, x) for name, x in zip(self._names, arrays, strict=True)}
-        steps, rows, neurons = self._shape
-        width = neurons + -neurons % 64
         decay, gain, threshold = (
-            found[name] if name in found else np.full(neurons, self._numbers[name], np.float32)
+            found[name] if name in found else np.full(self._shape[2], self._numbers[name], "f4")
             for name in SCALES
         )
         if not (threshold > 0).all():
             raise ValueError(f"{_NAME}: expected positive thresholds, got {threshold.min()}")
-        scales = cpu.padded(decay), cpu.padded(gain), cpu.padded(threshold, 1)
         left = self._given or Left.of(rows_of(found["spikes"]))
-        membrane = new_words((steps, rows, width // 2)).view(np.float32)
+        membrane = aligned(self._shape, np.float32)
         left.times(found["weight"], rows_of(membrane))
         inputs = membrane.copy() if self._learn else membrane
-        state = np.zeros((rows, width), np.float32)
-        if "state" in found:
-            state[:, :neurons] = found["state"]
-        spikes, spikes_view = new_output(membrane.shape)
-        last, last_view = new_output((rows, width))
-        last_view[:] = state
-        cpu.scan_into(inputs, *scales, self._neuron, last_view, spikes_view, membrane)
-        self._kept[:] = [_Kept(left, inputs, membrane, state, scales)]
-        return spikes[..., :neurons], last[:, :neurons]
+        state = found.get("state")
+        (spikes, spikes_view), (last, last_view) = new_outputs(self._shape, self._shape[1:])
+        cpu.fill(
+            inputs, decay, gain, threshold, self._neuron, state, last=last_view,
+            numbers=spikes_view, membrane=membrane,
+        )  # fmt: skip
+        self._kept[:] = [_Kept(left, inputs, membrane, state, (decay, gain, threshold))]
+        return spikes, last
 
     @property
     def _learn(self) -> bool:
@@ -143,28 +139,26 @@ class _Layer:
 
     def backward(self, primals: Any, cotangents: Any, outputs: Any) -> list[mx.array]:
         """Gradients of the arguments of `forward`."""
-        kept, neurons = self._kept[0], self._shape[2]
+        kept = self._kept[0]
         right = values(_NAME, primals[0])
-        gradient, end = (cpu.padded(values(_NAME, array)) for array in cotangents)
-        du, state = (
-            new_words((*x.shape[:-1], x.shape[-1] // 2)).view(np.float32)
-            for x in (kept.membrane, kept.state)
-        )
+        gradient, end = (values(_NAME, array) for array in cotangents)
+        du, dstate = (aligned(shape, np.float32) for shape in (self._shape, self._shape[1:]))
         scales = cpu.backward_into(
             gradient, end, kept.input, kept.membrane, kept.state, *kept.scales,
-            self._neuron, self._learn, du, state,
+            self._neuron, self._learn, du, dstate,
         )  # fmt: skip
-        found, view = new_output(right.shape)
+        shapes = [right.shape] + ([] if self._given else [primals[-1].shape])
+        (found, view), *others = new_outputs(*shapes)
         kept.left.transposed_times(rows_of(du), view)
         gradients = {"weight": found}
         for name, part in zip(SCALES, scales, strict=True):
             if name in self._names:
-                gradients[name] = mx.array(part[:neurons])
+                gradients[name] = mx.array(part)
         if "state" in self._names:
-            gradients["state"] = mx.array(state[:, :neurons])
-        if self._given is None:
-            gradients["spikes"], view = new_output(primals[-1].shape)
+            gradients["state"] = mx.array(dstate)
+        for spikes, view in others:
             self._spike_gradient(kept, gradient, end, du, right, rows_of(view))
+            gradients["spikes"] = spikes
         return [gradients[name] for name in self._names]
 
     def _spike_gradient(
@@ -174,13 +168,11 @@ class _Layer:
         neuron, (decay, gain, threshold) = self._neuron, kept.scales
         limited = neuron.levels is not None or neuron.surrogate == "boxcar"
         commutes = neuron.reset == "soft" and neuron.detach_reset and not end.any()
-        columns = right.shape[1]
-        if limited and commutes and (decay[:columns] == decay[0]).all():
+        if limited and commutes and (decay == decay[0]).all():
             slopes = listed_slopes(
-                rows_of(gradient), rows_of(kept.membrane), threshold, gain,
-                neuron.levels or 0, neuron.sharpness, LISTED_SHARE,
-            )  # fmt: skip
+                rows_of(gradient), rows_of(kept.membrane), threshold, gain, neuron, LISTED_SHARE
+            )
             if slopes is not None:
-                slopes.times(right, out, True, float(decay[0]), kept.state.shape[0])
+                slopes.times(right, out, True, float(decay[0]), self._shape[1])
                 return
         Left.of(rows_of(du)).times_transposed(right, out)

@@ -26,6 +26,9 @@ NEURONS = {
     "hard": Neuron("hard", surrogate="boxcar"),
     "fast_sigmoid": Neuron("hard", surrogate="fast_sigmoid"),
     "integer": Neuron(levels=4),
+    "signed": Neuron(levels=2, signed=True, rounding="half_even"),
+    "open-ended": Neuron(levels=1, clip_bounds=False),
+    "sigmoid": Neuron(surrogate="sigmoid", sharpness=4.0),
 }
 KINDS = pytest.mark.parametrize("neuron", NEURONS.values(), ids=NEURONS)
 
