@@ -71,19 +71,24 @@ def backward_into(
     steps, rows, columns = x.shape
     edge = padded(threshold, 1)
     parameters = np.zeros(3 * edge.size, np.float64)
-    a, surrogate = neuron.sharpness, SURROGATES.index(neuron.surrogate)
     _backward(
         steps, rows, columns, gradient.reshape(-1), flat(state_gradient), x.reshape(-1),
         membrane.reshape(-1), flat(state), padded(decay), padded(gain), edge, neuron.levels,
         neuron.reset == "hard", neuron.signed, neuron.rounding == "half_even", neuron.clip_bounds,
-        neuron.levels is not None and bool((edge == 1).all()), neuron.detach_reset, surrogate,
-        np.float32(a), np.float32((np.pi / 2 * a, a, 1 / (2 * a), a)[surrogate]),
-        dx.reshape(-1), dstate.reshape(-1),
+        neuron.levels is not None and bool((edge == 1).all()), neuron.detach_reset,
+        *slope_scale(neuron), dx.reshape(-1), dstate.reshape(-1),
         np.zeros(3 * edge.size, np.float32) if learn else None, parameters,
     )  # fmt: skip
     sums = parameters.reshape(3, edge.size)[:, :columns]
     ddecay, dgain, dthreshold = sums.astype(np.float32)
     return ddecay, dgain, dthreshold
+
+
+def slope_scale(neuron: Neuron) -> tuple[int, np.float32, np.float32]:
+    """Surrogate, sharpness and the factor of z: the last arguments of `binary_slope`."""
+    a, surrogate = neuron.sharpness, SURROGATES.index(neuron.surrogate)
+    scale = (math.pi / 2 * a, a, 1 / (2 * a), a)[surrogate]
+    return surrogate, np.float32(a), np.float32(scale)
 
 
 @inlined
@@ -103,7 +108,7 @@ def _exponential(y: Any) -> Any:
 
 
 @inlined
-def _through(ds: Any, u: Any, edge: Any, surrogate: Any, a: Any, scale: Any) -> Any:
+def binary_slope(ds: Any, u: Any, edge: Any, surrogate: Any, a: Any, scale: Any) -> Any:
     """ds times the slope of a binary spike; `scale` belongs to the surrogate."""
     one = _splat(np.float32(1))
     z = _size(_subtract(u, edge))
@@ -121,7 +126,9 @@ def _through(ds: Any, u: Any, edge: Any, surrogate: Any, a: Any, scale: Any) -> 
 
 
 @inlined
-def _straight(ds: Any, u: Any, edge: Any, levels: Any, signed: Any, bounds: Any, unit: Any) -> Any:
+def integer_slope(
+    ds: Any, u: Any, edge: Any, levels: Any, signed: Any, bounds: Any, unit: Any
+) -> Any:
     """ds / threshold where the integer spikes are not clipped."""
     size = _size(u) if signed else u
     top = _times(_splat(np.float32(levels)), edge)
@@ -158,10 +165,10 @@ def _block(
         if not detached:
             ds = _subtract(ds, _times(dv, u if hard else edge))
         if levels is None:
-            through = _through(ds, u, edge, surrogate, a, scale)
+            through = binary_slope(ds, u, edge, surrogate, a, scale)
             kept = _select(_at_least(u, edge), _zero(), dv) if hard else dv
         else:
-            through = _straight(ds, u, edge, levels, signed, bounds, unit)
+            through = integer_slope(ds, u, edge, levels, signed, bounds, unit)
             kept = dv
         du = _add(through, kept)
         write(dx, at, _times(weight, du), mask, partial)

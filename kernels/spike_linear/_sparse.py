@@ -20,16 +20,14 @@ from neurosim.kernels._aligned import aligned
 from neurosim.kernels._jit import compiled, inlined
 from neurosim.kernels.lif_scan import Neuron
 from neurosim.kernels.lif_scan import _vectors as v64
-from neurosim.kernels.lif_scan._backward import _straight, _through
+from neurosim.kernels.lif_scan._backward import binary_slope, integer_slope, slope_scale
 from neurosim.kernels.lif_scan._fire import padded, read
-from neurosim.kernels.lif_scan._types import SURROGATES
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int32]
 
 _PANEL, _WIDE = v64.LANES, 256
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-_BOXCAR = SURROGATES.index("boxcar")
 _WIDE_ROWS = 1024  # whose panel of 256 columns is 1 MB: about what a cache of one core holds
 _BLOCKED_ROWS, _DENSE_SHARE = 128, 0.08
 _BLOCK = 16  # floats of a cache line: a panel is transposed in blocks of so many rows
@@ -137,8 +135,7 @@ def listed_slopes(
     found = _list_slopes(
         gradient, membrane.reshape(-1), edge, padded(gain), neuron.levels, neuron.signed,
         neuron.clip_bounds, neuron.levels is not None and bool((edge == 1).all()),
-        _BOXCAR, np.float32(neuron.sharpness), np.float32(1 / (2 * neuron.sharpness)),
-        pointer, column, value,
+        *slope_scale(neuron), pointer, column, value,
     )  # fmt: skip
     return Rows(pointer, column[:found], value[:found], len(gain)) if found >= 0 else None
 
@@ -193,9 +190,9 @@ def _list_slopes(
             ds, u = read(flat, at, some, not whole), read(membrane, at, some, not whole)
             edge = _load_panel(threshold, c)
             if levels is None:
-                e = _through(ds, u, edge, surrogate, a, scale)
+                e = binary_slope(ds, u, edge, surrogate, a, scale)
             else:
-                e = _straight(ds, u, edge, levels, signed, bounds, unit)
+                e = integer_slope(ds, u, edge, levels, signed, bounds, unit)
             hit = _differ(e, zero)
             if hit != np.uint64(0) and found + _PANEL > column.size:
                 return -1
