@@ -33,7 +33,8 @@ def product(
 def sums_of(columns: Columns, weight: PackedWeight, algo: str, threads: int) -> Sums:
     """The same of neighbourhoods."""
     if algo == "auto":
-        algo = cheapest(columns, weight, ALGORITHMS)
+        active = round(columns.density * columns.rows * columns.size)
+        algo = cheapest(columns, active, weight, ALGORITHMS)
         announce(f"spike_conv2d of {weight.bits}-bit weights", f"{algo}, by predicted cost")
     if algo == "gather" and len(columns) == 1:
         return _gathered(columns, weight, threads)

@@ -1,4 +1,4 @@
-"""The choice of an algorithm where nothing but the density of the spikes is looked at."""
+"""The choice of an algorithm where only the number of active neurons is known."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from neurosim.kernels.spike_linear._run import far
 from neurosim.kernels.spike_linear._weight import PackedWeight
 
 
-def cheapest(spikes: PackedSpikes, weight: PackedWeight, among: tuple[str, ...]) -> str:
-    """As in `_cost`, without "pattern", whose cost is not in the density."""
+def cheapest(
+    spikes: PackedSpikes, active: int, weight: PackedWeight, among: tuple[str, ...]
+) -> str:
+    """As in `_cost`, from the neurons with a count other than 0; "pattern" takes more to know."""
     panels, rows = weight.panels.shape[0], spikes.rows
     sides = 1 + spikes.signed
     work = Work(
@@ -17,7 +19,7 @@ def cheapest(spikes: PackedSpikes, weight: PackedWeight, among: tuple[str, ...])
         spikes.size,
         panels * weight.width,
         panels,
-        round(spikes.density * rows * spikes.size),
+        active,
         0,
         sides * spikes.levels,
         sides * min(spikes.levels.bit_length(), len(spikes) // sides),

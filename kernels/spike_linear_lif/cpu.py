@@ -32,7 +32,7 @@ def layer_by(algo: str, layer: Layer) -> Found:
     """By one algorithm; "auto" takes the one whose sums should be the fastest."""
     weight, neuron = layer.weight, layer.neuron
     if algo == "auto":
-        algo = cheapest(layer.spikes, weight, ALGORITHMS)
+        algo = cheapest(layer.spikes, _active(layer.spikes), weight, ALGORITHMS)
         announce(f"spike_linear_lif of {weight.bits}-bit weights", f"{algo}, by predicted cost")
     kind, rows, outputs = layer.state.dtype, layer.spikes.rows, weight.shape[1]
     padded = weight.panels.shape[0] * weight.width
@@ -58,6 +58,13 @@ def layer_by(algo: str, layer: Layer) -> Found:
     if width < words.shape[2]:
         words = np.ascontiguousarray(words[..., :width])
     return words, state[:, :outputs], membrane[:, :outputs] if layer.save else None
+
+
+def _active(spikes: PackedSpikes) -> int:
+    """Neurons with a count other than 0."""
+    if len(spikes) == 1:
+        return int(packed.count_bits(spikes.words[0]).sum())
+    return round(spikes.density * spikes.rows * spikes.size)
 
 
 def _padded(values: npt.NDArray[Any], size: int, fill: int) -> npt.NDArray[Any]:
