@@ -55,6 +55,7 @@ _DECODE = "spike_linear_decode", (4, 4096, 4096)
 _SDPA = ("torch softmax (SDPA)",)
 _TORCH = ("torch", "torch (O, I)")
 _SMALL = ("int8", "int4")
+_SCANS = ("packed", "packed, spikes only")
 
 GOALS = (
     Goal(
@@ -117,8 +118,12 @@ GOALS = (
         ("numpy",), (60,),
     ),
     Goal(
+        "SDSA 1, causal, 512 tokens", "best dense form", "sdsa_causal", (4, 4, 512, 64),
+        ("packed",), ("dense",), (),
+    ),
+    Goal(
         "linear and LIF fused, 1024 x 512 x 512", "torch mm and LIF in place",
-        "spike_linear_lif", (4, 256, 512, 512), ("float32",), ("torch",),
+        "spike_linear_lif", (4, 256, 512, 512), ("float32",), _TORCH,
         (14, 6.5, 3.8, 2.2, 2.1, 2.1),
     ),
     Goal(
@@ -130,15 +135,23 @@ GOALS = (
         ("fused layers", "linear and neurons"), ("mlx",), (5,),
     ),
     Goal(
-        "LIF scan, packed, B = 256", "numpy in place", "lif_scan", (4, 256, 512), ("packed",),
+        "training step, 2 layers of 512, T = 4", "torch autograd", "training_step",
+        (4, 256, 512), ("fused layers", "linear and neurons"), ("torch autograd",), (),
+    ),
+    Goal(
+        "LIF scan, packed, B = 256", "numpy in place", "lif_scan", (4, 256, 512), _SCANS,
         ("numpy in place",), (6,),
     ),
     Goal(
-        "LIF scan, packed, B = 256", "torch in place", "lif_scan", (4, 256, 512), ("packed",),
+        "LIF scan, packed, B = 256", "torch in place", "lif_scan", (4, 256, 512), _SCANS,
         ("torch in place",), (9,),
     ),
     Goal(
         "LIF forward and backward, B = 256", "torch autograd", "lif_training", (4, 256, 512),
         ("arrays",), ("torch autograd",), (10,),
+    ),
+    Goal(
+        "LIF forward and backward in mx.grad, B = 256", "plain MLX", "lif_training",
+        (4, 256, 512), ("in mx.grad",), ("mlx",), (),
     ),
 )  # fmt: skip

@@ -59,7 +59,7 @@ def main() -> int:
         return 0
     path = arguments.out or ROOT / "benchmarks/results" / f"{rows[0]['date'][:10]}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(_rounded(row)) + "\n" for row in rows))
     print(f"wrote {path}")
     if arguments.base:
         _compare(rows, at_commit(arguments.base, groups, arguments.threads), arguments.base)
@@ -130,6 +130,13 @@ def at_commit(reference: str, groups: list[str], threads: int) -> list[dict[str,
                     raise
                 print(f"{reference} has no group {group}")
     return rows
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to five digits, which is more than they are worth."""
+    if isinstance(value, dict):
+        return {name: _rounded(part) for name, part in value.items()}
+    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def _key(row: dict[str, Any]) -> str:

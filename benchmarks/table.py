@@ -69,6 +69,17 @@ def cell(measured: float | None, goal: float | None) -> str:
     return f"**{text}** ({goal:g})" if measured >= goal else f"{text} ({goal:g})"
 
 
+def reached(rows: Rows, goals: Iterable[Goal] = GOALS) -> tuple[int, int]:
+    """Goals met and goals measured, each density counted."""
+    pairs = [
+        (ratio(goal, rows, density), goal.at(density))
+        for goal in goals
+        for density in (*DENSITIES, None)
+    ]
+    measured = [found >= wanted for found, wanted in pairs if found and wanted]
+    return sum(measured), len(measured)
+
+
 def by_density(rows: Rows, goals: Iterable[Goal] = GOALS) -> list[str]:
     """Markdown: a row per goal, a column per density."""
     head = "| operation | against | " + " | ".join(f"p = {p:g}" for p in DENSITIES) + " |"
@@ -158,8 +169,10 @@ def readme_block(head: Mapping[str, Any], rows: Rows) -> str:
         "every call; in brackets the goal, bold where it is met. Densities p are independent "
         "spikes. "
     )
-    parts = [note + conditions(head), "", *by_density(rows, _varying()), "", *at_any(rows)]
-    return "\n".join(parts)
+    met, total = reached(rows)
+    summary = f"{met} of {total} goals are met. "
+    tables = ["", *by_density(rows, _varying()), "", *at_any(rows)]
+    return "\n".join([note + summary + conditions(head), *tables])
 
 
 def docs_block(head: Mapping[str, Any], rows: Rows) -> str:

@@ -142,6 +142,8 @@ def _measure(options: argparse.Namespace, chosen: list[Operation]) -> int:
         plot.check_suffix(options.plot)
         if not any(operation.by_density for operation in chosen):
             raise ValueError("expected an operation whose time depends on density for --plot")
+    if options.json not in (None, "-") and not Path(options.json).resolve().parent.is_dir():
+        raise ValueError(f"expected an existing folder for the JSON, got {options.json}")
     if options.capture is not None:
         mac.check_capture(options.capture)
     source = mac.energy_source() if options.energy else None
@@ -176,8 +178,7 @@ def _measure(options: argparse.Namespace, chosen: list[Operation]) -> int:
         table.print_head(head, limits, console)
         texts = {operation.name: operation.text for operation in chosen}
         table.print_measured(found, limits, console, texts)
-        for row in result.get("energy", []):
-            console.print(row, highlight=False)
+        table.print_energy(result.get("energy", []), console)
     if options.plot is not None:
         machine = head["machine"]
         load = f"load {machine['load']:.2f}"

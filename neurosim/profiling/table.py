@@ -142,3 +142,15 @@ def _print_others(members: Sequence[Measured], console: Console) -> None:
             f"  {density}{'; '.join(parts)}", highlight=False, markup=False, style="dim",
             soft_wrap=True,
         )  # fmt: skip
+
+
+def print_energy(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Measured joules per call, one line for each of our candidates."""
+    for row in rows:
+        sizes = " ".join(f"{letter}={size}" for letter, size in row["shape"].items())
+        density = "" if row["density"] is None else f" p={row['density']:g}"
+        console.print(
+            f"{row['operation']} {sizes}{density} {row['candidate']}: {row['cpu_J']:.3g} J CPU, "
+            f"{row['gpu_J']:.3g} J GPU per call, whole machine ({row['source']})",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip

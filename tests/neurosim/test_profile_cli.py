@@ -109,6 +109,7 @@ def test_list(capsys: Capture) -> None:
         (("spike_linear", "--threads", "2"), "expected 2 thread(s) set in the environment"),
         (("spike_linear", "--plot", "times.txt"), "ending in .png, .svg, .pdf, got times.txt"),
         (("spike_linear", "--plot", "/no/folder/x.png"), "expected an existing folder"),
+        (("spike_linear", "--json", "/no/folder/x.json"), "existing folder for the JSON"),
         (("lif_scan", "--plot", "x.png"), "an operation whose time depends on density"),
         (("--model", "m9"), "unknown chip m9; choose from m1"),
         (("--model", "m1", "--plot", "x.png"), "leave out --plot"),

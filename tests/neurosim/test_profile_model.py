@@ -8,7 +8,7 @@ import pytest
 
 from neurosim.kernels import metal_emulator, spike_linear
 from neurosim.kernels.metal_emulator import BufferTraffic, Trace
-from neurosim.profiling import m1, mac, session
+from neurosim.profiling import m1, mac, session, table
 from neurosim.profiling.case import Candidate, Case, Operation, Request
 from neurosim.profiling.operations import OPERATIONS
 
@@ -152,6 +152,14 @@ def test_energy_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     assert mac.energy_source() == "powermetrics"
     monkeypatch.setattr(mac, "find_spec", lambda name: object())
     assert mac.energy_source() == "zeus"
+
+
+def test_energy_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"operation": "op", "shape": {"N": 3}, "density": 0.1, "candidate": "a",
+           "source": "zeus", "cpu_J": 1.5e-3, "gpu_J": 2e-4}  # fmt: skip
+    table.print_energy([row], table.wide_console())
+    text = capsys.readouterr().out
+    assert text == "op N=3 p=0.1 a: 0.0015 J CPU, 0.0002 J GPU per call, whole machine (zeus)\n"
 
 
 def test_joules_from_what_powermetrics_prints() -> None:

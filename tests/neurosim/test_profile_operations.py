@@ -25,7 +25,8 @@ SMALL = {
     "sdsa": (2, 1, 9, 64), "sdsa_products": (2, 1, 9, 64),
     "sdsa_causal": (2, 1, 9, 64),
     "lif_scan": (3, 2, 70), "lif_training": (3, 2, 70), "training_step": (3, 5, 70),
-    "attention_training": (2, 33, 16), "sdsa_training": (2, 1, 9, 64), "conv2d_training": (2, 4, 5, 3),
+    "attention_training": (2, 33, 16), "sdsa_training": (2, 1, 9, 64),
+    "conv2d_training": (2, 4, 5, 3),
 }  # fmt: skip
 NOT_TIMED = {"backends": "tells what can run, computes nothing"}
 

@@ -105,10 +105,13 @@ def _layer_rivals(
     torch = torch_here()
     if torch is not None:
         tensors = [torch.from_numpy(x) for x in dense]
-        found["torch"] = Candidate(
-            turns(_torch_layer(torch, torch.from_numpy(weight), fired.shape, threshold), tensors),
-            "dense",
-        )
+        turned = np.ascontiguousarray(weight.T)
+        for name, values in (
+            ("torch", torch.from_numpy(weight)),
+            ("torch (O, I)", torch.from_numpy(turned).t()),
+        ):
+            layer = _torch_layer(torch, values, fired.shape, threshold)
+            found[name] = Candidate(turns(layer, tensors), "dense")
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from neurosim.kernels import lif_scan
+from neurosim.kernels import LifWorkspace, lif_scan
 from neurosim.profiling.case import Candidate, Case, Operation, Request, Traffic
 from neurosim.profiling.operations._inputs import evaluated, torch_here
 
@@ -74,22 +74,27 @@ def _scan(request: Request) -> Case:
     bits = request.shape[0] * request.shape[1] * -(-request.shape[2] // 64) * 8
     state = 4 * request.shape[1] * request.shape[2]
 
-    def ours(output: str, kept: bool) -> Candidate:
-        written = (bits if output == "packed" else x.size) + (x.nbytes if kept else 0)
+    def ours(output: str, **options: Any) -> Candidate:
+        written = bits if output == "packed" else x.size
+        written += x.nbytes if options.get("save_membrane") else 0
+        written += state if options.get("keep_state", True) else 0
         return Candidate(
             lambda: lif_scan(
-                x, 1.0, _DECAY, output=output, save_membrane=kept, backend=request.backend
+                x, 1.0, _DECAY, output=output, backend=request.backend, threads=request.threads,
+                **options,
             ),
             "ours",
-            Traffic(x.nbytes + written + 2 * state, x.nbytes + written),
+            Traffic(x.nbytes + written, x.nbytes + written),
             view=_spikes,
-        )
+        )  # fmt: skip
 
     on_mlx = mx.array(x)
     found = {
-        "packed": ours("packed", False),
-        "packed, membrane kept": ours("packed", True),
-        "int8": ours("int8", False),
+        "packed": ours("packed", workspace=LifWorkspace()),
+        "packed, spikes only": ours("packed", workspace=LifWorkspace(), keep_state=False),
+        "packed, fresh memory": ours("packed"),
+        "packed, membrane kept": ours("packed", workspace=LifWorkspace(), save_membrane=True),
+        "int8": ours("int8", workspace=LifWorkspace()),
         "numpy in place": Candidate(_numpy_in_place(x), "dense"),
         "mlx": Candidate(lambda: evaluated(_mlx_scan(on_mlx)), "dense"),
     }
@@ -105,7 +110,7 @@ SCAN = Operation(
     ("T", "B", "N"),
     (4, 256, 512),
     _scan,
-    ("lif_scan", "Neuron"),
+    ("lif_scan", "Neuron", "LifWorkspace"),
     by_density=False,
     bench=((4, 16, 512), (4, 256, 512), (4, 4096, 512)),
     small=(4, 8, 256),

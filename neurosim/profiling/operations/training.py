@@ -9,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 
 from neurosim.kernels import (
+    LifWorkspace,
     Neuron,
     lif_backward,
     lif_scan,
@@ -30,15 +31,18 @@ def _scan(request: Request) -> Case:
     x = current(request)
     gradient = np.random.default_rng(request.seed + 1).standard_normal(x.shape).astype(np.float32)
 
+    forward, backward = LifWorkspace(), LifWorkspace()
+
     def arrays() -> Any:
         scan = lif_scan(
-            x, 1.0, DECAY, neuron=NEURON, output="packed", save_membrane=True,
-            backend=request.backend,
+            x, 1.0, DECAY, neuron=NEURON, output="packed", save_membrane=True, keep_state=False,
+            backend=request.backend, workspace=forward,
         )  # fmt: skip
         assert scan.membrane is not None
         return lif_backward(
-            gradient, x, scan.membrane, 1.0, DECAY, neuron=NEURON, backend=request.backend
-        ).x
+            gradient, x, scan.membrane, 1.0, DECAY, neuron=NEURON, backend=request.backend,
+            learn=False, workspace=backward,
+        ).x  # fmt: skip
 
     on_mlx, weight = mx.array(x), mx.array(gradient)
     ours = mx.grad(lambda y: (lif_spikes(y, 1.0, DECAY, neuron=NEURON)[0] * weight).sum())
