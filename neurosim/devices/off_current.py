@@ -142,3 +142,19 @@ def climb_times(
 ) -> npt.NDArray[np.float64]:
     """Time from `start` (V) to V_th under each constant current (A), s; infinity if never."""
     return np.array([climb(switch, branch, Drive(i), start).time for i in currents])
+
+
+def piecewise_period(switch: ThresholdSwitch, branch: PiecewiseCurrent, drive: Drive) -> float:
+    """Period of sustained firing with a piecewise OFF branch, s; infinity below rheobase.
+
+    The ON phase is the switch's own. Delays must be 0; ValueError in lock-up.
+    """
+    if switch.set_delay or switch.reset_delay:
+        raise ValueError("expected set_delay = reset_delay = 0 with a piecewise OFF current")
+    fall = switch.next_crossing(switch.upper, True, drive)
+    if fall == math.inf:
+        raise ValueError(
+            f"expected a drive below lock-up, {switch.lock_up(drive):.6g} A beside the drivers; "
+            "the device cannot turn off"
+        )
+    return climb(switch, branch, drive, switch.lower).time + fall

@@ -113,17 +113,15 @@ def solve_wires(
     word, bit = split[:, 0], split[:, 1]
     across = word - bit
     current = g * (np.sinh(bend * across) / bend if bend > 0.0 else across)
-    into = bit[:, -1] / column
-    rows_in = (drivers - word[:, :, 0]) / row_wire
     burnt = ((drivers - word[:, :, 0]) ** 2).sum(axis=1) / row_wire
     burnt += (np.diff(word, axis=2) ** 2).sum(axis=(1, 2)) / row_wire
     burnt += (np.diff(bit, axis=1) ** 2).sum(axis=(1, 2)) / column
     burnt += (bit[:, -1] ** 2).sum(axis=1) / column
-    return WireSolution(
-        into,
+    return WireSolution(  # line currents as sums of cells: differences of nodes would cancel
+        current.sum(axis=1),
         word,
         bit,
-        (drivers * rows_in).sum(axis=1),
+        (drivers * current.sum(axis=2)).sum(axis=1),
         (across * current).sum(axis=(1, 2)),
         burnt,
     )

@@ -39,7 +39,7 @@ def draw_value(
 
     `spread` in V for the normal, `log_spread` > 0 selects the lognormal.
     """
-    if spread == 0.0 and log_spread == 0.0:
+    if spread < _FLOOR * _FLOOR * mean and log_spread < _FLOOR * _FLOOR:
         return max(mean, lowest), 0.0
     if log_spread > 0.0:
         bound = math.log(max(lowest, 1e-300) / mean) / log_spread + 0.5 * log_spread

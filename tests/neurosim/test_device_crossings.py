@@ -26,7 +26,7 @@ from neurosim.devices import (
     synaptic_voltage,
 )
 from neurosim.devices.closed_forms import voltage_after
-from neurosim.devices.off_current import climb_times
+from neurosim.devices.off_current import climb_times, piecewise_period
 from neurosim.devices.relaxation import LAWS, pinch_off_time
 from neurosim.devices.synaptic_current import crossing_double, crossing_equal
 from neurosim.devices.temperature import BOLTZMANN_EV
@@ -248,6 +248,11 @@ def test_one_piece_is_the_ohmic_neuron() -> None:
     split = PiecewiseCurrent((0.0, 0.1, 0.2, 0.3), tuple(v / 1e8 for v in (0.0, 0.1, 0.2, 0.3)))
     assert climb(DEMO, split, Drive(2e-6), 0.08).time == pytest.approx(exact, rel=1e-12)
     assert len(climb(DEMO, split, Drive(2e-6), 0.08).breakpoints) == 2
+    period = piecewise_period(DEMO, split, Drive(2e-6))
+    assert period == pytest.approx(DEMO.period(Drive(2e-6)).duration, rel=1e-12)
+    assert piecewise_period(DEMO, split, Drive(1e-9)) == math.inf
+    with pytest.raises(ValueError, match="lock-up"):
+        piecewise_period(DEMO, split, Drive(1e-3))
     times = climb_times(DEMO, split, [1e-9, 2e-6], 0.0)
     assert times[0] == math.inf and times[1] < 1e-3
     falling = climb(DEMO, split, Drive(), 0.25, 5e-3)
