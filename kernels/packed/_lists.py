@@ -43,6 +43,11 @@ def count_bits(words: Words) -> Pointers:
     return out
 
 
+def total(words: Words) -> int:
+    """Set bits of words (R, W)."""
+    return int(_total(words))
+
+
 def events(words: Words, columns: int) -> tuple[Pointers, Index]:
     """See reference.py."""
     pointer = np.empty(words.shape[0] + 1, np.int64)

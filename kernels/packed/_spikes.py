@@ -243,9 +243,9 @@ class PackedSpikes:
     @cached_property
     def density(self) -> float:
         """Share of neurons with a count other than 0; 0 where there are no neurons."""
-        active = np.bitwise_or.reduce(self.words)
+        active = self.words[0] if len(self) == 1 else np.bitwise_or.reduce(self.words)
         neurons = self.rows * self.size
-        return int(cpu.count_bits(active).sum()) / neurons if neurons else 0.0
+        return cpu.total(active) / neurons if neurons else 0.0
 
     @property
     def rate(self) -> float:

@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from neurosim.kernels import _simd, _simd_masks
 from neurosim.kernels._jit import compiled, inlined
-from neurosim.kernels.packed._lists import count_bits, events, patterns
+from neurosim.kernels.packed._lists import count_bits, events, patterns, total
 from neurosim.kernels.packed._transpose import transpose
 from neurosim.kernels.packed._words import Counts, Words, new_words, plane_weights
 
-__all__ = ["count_bits", "events", "pack", "patterns", "swapped", "transpose", "unpack"]
+__all__ = ["count_bits", "events", "pack", "patterns", "swapped", "total", "transpose", "unpack"]
 
 _B = _simd.Vector("int8", 64)
 _zero, _load, _store, _splat = _simd.zero(_B), _simd.load(_B), _simd.store(_B), _simd.splat(_B)
