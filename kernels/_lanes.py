@@ -231,3 +231,17 @@ def load_like(typing_context: Any, like: Any, array: Any, index: Any) -> Any:
         return builder.load(pointer, align=1)
 
     return like(like, array, types.intp), code
+
+
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def part(typing_context: Any, a: Any, index: Any, parts: Any) -> Any:
+    """part(a, index, parts) -> one of so many equal parts of a; literals."""
+    vector = Vector(a.element, a.lanes // parts.literal_value)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        first = index.literal_value * vector.lanes
+        order = list(range(first, first + vector.lanes))
+        mask = ir.Constant(ir.VectorType(_I32, vector.lanes), order)
+        return builder.shuffle_vector(arguments[0], arguments[0], mask)
+
+    return vector(a, index, parts), code

@@ -4,8 +4,9 @@ The rows are the steps of one token. Inputs are listed by their pattern, in whic
 they spike; the sum of each list is added to the rows of its pattern. Work is that of the union,
 1 - (1 - p)^4 for independent spikes instead of 4 p, and less where neurons fire repeatedly.
 
-Two forms: lists by pattern keep their sum in registers; for float weights that come from memory,
-inputs in ascending order add to 16 sums in the first-level cache, because memory then streams.
+Three forms: lists by pattern keep their sums in registers, unwidened where integer weights are in
+the cache and rows are short; for float weights that come from memory, inputs in ascending order add
+to 16 sums in the first-level cache, because memory then streams.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from neurosim.kernels._lanes import add, load, store, zero_sums
 from neurosim.kernels._simd import lowest_bit
 from neurosim.kernels._simd_masks import count_bits
 from neurosim.kernels.packed._words import Index, Words, index_type
+from neurosim.kernels.spike_linear._partial import finish, partial_rows
 from neurosim.kernels.spike_linear._sums import fetch_row, load_floats, sum_rows
 
 _AHEAD = 16  # rows fetched before they are needed
@@ -123,6 +125,55 @@ def pattern(bits: int, width: int, far: int) -> Callable[..., None]:
                 store(out, at + 3 * columns, d)
 
     return by_pattern
+
+
+@functools.cache
+def pattern_short(bits: int, width: int, far: int) -> Callable[..., None]:
+    """The kernel for integer weights and rows of at most LONGEST spikes: sums widen once a row."""
+
+    @compiled
+    def by_pattern_short(
+        pointer: Any,
+        channels: Any,
+        panels: Any,
+        out: Any,
+        columns: int,
+        first_panel: int,
+        last_panel: int,
+        first_group: int,
+        last_group: int,
+    ) -> None:
+        """As by_pattern."""
+        for number in range(first_panel, last_panel):
+            panel = panels[number]
+            for group in range(first_group, last_group):
+                a = partial_rows(panel, channels, 0, 0, bits, width, far)
+                b, c, d = a, a, a
+                count_a, count_b, count_c, count_d = 0, 0, 0, 0
+                for which in range(1, 16):
+                    at = 15 * group + which - 1
+                    start, stop = pointer[at], pointer[at + 1]
+                    if start < stop:
+                        x = partial_rows(panel, channels, start, stop, bits, width, far)
+                        if which & 1:
+                            a = add(a, x)
+                            count_a += stop - start
+                        if which & 2:
+                            b = add(b, x)
+                            count_b += stop - start
+                        if which & 4:
+                            c = add(c, x)
+                            count_c += stop - start
+                        if which & 8:
+                            d = add(d, x)
+                            count_d += stop - start
+                at = 4 * group * columns + number * width
+                store(out, at, finish(a, count_a, bits))
+                store(out, at + columns, finish(b, count_b, bits))
+                store(out, at + 2 * columns, finish(c, count_c, bits))
+                store(out, at + 3 * columns, finish(d, count_d, bits))
+
+    return by_pattern_short
 
 
 @functools.cache

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from neurosim.kernels._aligned import aligned
 from neurosim.kernels.packed import Events, PackedSpikes, pack
 from neurosim.kernels.spike_linear import _gather, _lut, _pattern
+from neurosim.kernels.spike_linear._partial import LONGEST
 from neurosim.kernels.spike_linear._types import Sums
 from neurosim.kernels.spike_linear._weight import PackedWeight
 
@@ -100,7 +101,11 @@ def _pattern_into(spikes: PackedSpikes, weight: PackedWeight, out: Any, threads:
 
         _spread(fill, panels.shape[0], groups, threads)
         return
-    kernel = _pattern.pattern(weight.bits, weight.width, int(from_memory))
+    short = (  # from memory, the widening hides behind the loads
+        not from_memory and weight.integer and int(spikes.row_counts.max()) <= LONGEST[weight.bits]
+    )
+    make = _pattern.pattern_short if short else _pattern.pattern
+    kernel = make(weight.bits, weight.width, int(from_memory))
     arguments = (*spikes.patterns, panels, flat, columns)
     _spread(lambda piece: kernel(*arguments, *piece), panels.shape[0], groups, threads)
 

@@ -28,7 +28,7 @@ from neurosim.kernels._lanes import (
 BYTES = 255  # rows whose bytes fit a 16-bit sum exactly
 NIBBLES = 17  # rows whose 4-bit fields fit an 8-bit sum
 BLOCK = 256 * NIBBLES  # rows whose 4-bit fields fit a 16-bit sum
-_AHEAD = 12  # rows fetched before they are needed, where weights come from memory
+AHEAD = 12  # rows fetched before they are needed, where weights come from memory
 
 
 def sum_rows(
@@ -126,8 +126,8 @@ def _floats(size: int, outputs: int, ahead: int, direction: int) -> Callable[...
     ) -> Any:
         total = onto
         for event in range(start, stop):
-            if ahead and event + _AHEAD < channels.shape[0]:
-                fetch_row(panel, np.int64(channels[event + _AHEAD]) * outputs, outputs)
+            if ahead and event + AHEAD < channels.shape[0]:
+                fetch_row(panel, np.int64(channels[event + AHEAD]) * outputs, outputs)
             x = load_floats(panel, np.int64(channels[event]) * outputs, size, outputs)
             total = add(total, x) if direction > 0 else subtract(total, x)
         return total
@@ -155,8 +155,8 @@ def _bytes(size: int, outputs: int, ahead: int, direction: int) -> Callable[...,
             last = min(first + BYTES, stop)
             low, high = zeros(panel, lanes), zeros(panel, lanes)
             for event in range(first, last):
-                if ahead and event + _AHEAD < channels.shape[0]:
-                    fetch_row(panel, np.int64(channels[event + _AHEAD]) * lanes, lanes)
+                if ahead and event + AHEAD < channels.shape[0]:
+                    fetch_row(panel, np.int64(channels[event + AHEAD]) * lanes, lanes)
                 x = load(panel, np.int64(channels[event]) * lanes, lanes)
                 low, high = add(low, x), add(high, shift_right(x, 8))
             low = subtract(low, shift_left(high, 8))
@@ -191,8 +191,8 @@ def _nibbles(size: int, outputs: int, ahead: int, direction: int) -> Callable[..
                 last = min(first + NIBBLES, end)
                 even, odd = zero, zero
                 for event in range(first, last):
-                    if ahead and event + _AHEAD < channels.shape[0]:
-                        fetch_row(panel, np.int64(channels[event + _AHEAD]) * lanes, lanes)
+                    if ahead and event + AHEAD < channels.shape[0]:
+                        fetch_row(panel, np.int64(channels[event + AHEAD]) * lanes, lanes)
                     x = load(panel, np.int64(channels[event]) * lanes, lanes)
                     even = add(even, both(x, 0x0F0F))
                     odd = add(odd, both(shift_right(x, 4), 0x0F0F))

@@ -311,3 +311,15 @@ def test_refused() -> None:
     with pytest.raises(ValueError, match="at most 132104 inputs, so that int32 sums"):
         spike_linear(pack(silent, 127), few)
     assert spike_linear(pack(silent, 126), few)[0, 0] == 0
+
+
+@pytest.mark.parametrize("rows_firing", [255, 258, 4352, 4370])
+@pytest.mark.parametrize("bits", [8, 4])
+def test_patterns_of_short_and_long_rows(bits: int, rows_firing: int) -> None:
+    """Up to 255 spikes (8 bits) and 4,352 (4 bits) of a row are summed in 16 bits."""
+    counts = np.zeros((20, rows_firing), np.int8)  # too many rows to count as from memory
+    counts[3] = counts[7] = 1
+    counts[6, ::2] = 1
+    for value in (-(1 << (bits - 1)), (1 << (bits - 1)) - 1):
+        weight = PackedWeight.pack(np.full((rows_firing, 130), value), bits)
+        check(counts, pack(counts), weight, "pattern")
