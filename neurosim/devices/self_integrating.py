@@ -127,14 +127,16 @@ class TrainRun:
     """A self-integrating neuron under a train of n pulses.
 
     states: x at the end of each pulse, before it fires, (n,). fired: numbers (from 1) of the
-    pulses in which it fired. fire_times: s from the train's start. energies: J of each fire, V
-    I t_on. charge: integral of the OFF current, C.
+    pulses in which it fired. fire_times: s from the train's start. energies: J of each fire until
+    its pulse ends, V I t_on. on_energy: J of all ON time, also of pulses that found the device
+    still ON. charge: integral of the OFF current, C. final: x after the last gap.
     """
 
     states: Floats
     fired: tuple[int, ...]
     fire_times: tuple[float, ...]
     energies: tuple[float, ...]
+    on_energy: float
     charge: float
     final: float
 
@@ -260,23 +262,27 @@ class SelfIntegratingNeuron:
         times: list[float] = []
         energies: list[float] = []
         growth, tau = self.growth(voltage), self.relaxation_time
-        x, on, charge = start, False, 0.0
+        x, on, charge, on_energy = start, False, 0.0, 0.0
         stays = voltage > self.hold_voltage
         for k in range(pulses):
             on = on and stays and x >= self.off_level
             crossing = growth_time(x, growth, tau, self.threshold) if not on else math.inf
             until = min(crossing, width) if not on else 0.0
             charge += self._charge(x, growth, voltage, until)
+            on_energy += self.fire_energy(voltage, width) if on else 0.0
             states[k] = 1.0 if on else growth_after(x, growth, tau, until)
             if crossing <= width:
                 fired.append(k + 1)
                 times.append(k * (width + gap) + crossing)
                 energies.append(self.fire_energy(voltage, width - crossing if stays else 0.0))
+                on_energy += energies[-1]
                 x, on = 1.0, True
             else:
                 x = states[k]
             x *= math.exp(-gap / tau) if not on else self.residual(gap)
-        return TrainRun(states, tuple(fired), tuple(times), tuple(energies), charge, x)
+        return TrainRun(
+            states, tuple(fired), tuple(times), tuple(energies), on_energy, charge, float(x)
+        )
 
     def _charge(self, start: float, growth: float, voltage: float, time: float) -> float:
         """Integral of the OFF current over `time` at constant voltage, C."""

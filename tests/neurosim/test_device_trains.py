@@ -118,6 +118,19 @@ def test_state_and_count_without_leak() -> None:
     assert pulses_to_fire(1e-18, 1e-18, 0.0, 1.0) == NEVER  # more pulses than a float counts
 
 
+def test_counts_of_compiled_and_plain_code_are_the_same() -> None:
+    """V14: bit for bit."""
+    rng = np.random.default_rng(1)
+    plain = pulses_to_fire.py_func  # type: ignore[attr-defined]
+    found = []
+    for _ in range(2000):
+        gain, exponent = 10.0 ** rng.uniform(-6, 0), 10.0 ** rng.uniform(-9, 1)
+        first = gain * rng.uniform(0.5, 3.0)
+        found.append(pulses_to_fire(first, gain, exponent, 0.3))
+        assert found[-1] == plain(first, gain, exponent, 0.3)
+    assert len(set(found)) > 200
+
+
 def test_bad_trains() -> None:
     with pytest.raises(ValueError, match="width > 0"):
         PulseTrain(1.0, 0.0, 1e-3)
@@ -216,6 +229,10 @@ def test_fire_energy_and_charge() -> None:
     run = neuron.run_train(0.85, 1e-3, 1e-3, 1)
     rest = 1e-3 - neuron.fire_time(0.0, 0.85)
     assert run.energies == (pytest.approx(0.85 * 1e-4 * rest),)
+    held = neuron.run_train(0.85, 1e-3, 1e-3, 3)  # stays ON: 1 ms gaps against tau_r = 20 ms
+    assert held.fired == (1,)
+    on_time = rest + 2e-3
+    assert held.on_energy == pytest.approx(0.85 * 1e-4 * on_time)
     quiet = neuron.run_train(0.4, 1e-3, 1e-3, 5)
     times = np.linspace(0, 1e-3, 20001)
     x, charge = 0.0, 0.0
