@@ -149,14 +149,13 @@ def _check(
         )
     if neuron.levels is not None and neuron.levels > 1 and variant != "integer":
         raise ValueError(f"expected a binary neuron in variant {variant}, got {neuron}")
-    if np.ndim(threshold) and variant != "4":
+    shape = () if isinstance(threshold, (int, float)) else np.shape(threshold)
+    if shape and variant != "4":
         raise ValueError(
             f"expected one threshold in variant {variant}; variant 4 has one a channel"
         )
-    if np.ndim(threshold) and v is not None and np.shape(threshold) != v.shape[3:]:
-        raise ValueError(
-            f"expected one threshold or one per channel {v.shape[3:]}, got {np.shape(threshold)}"
-        )
+    if shape and v is not None and shape != v.shape[3:]:
+        raise ValueError(f"expected one threshold or one per channel {v.shape[3:]}, got {shape}")
 
 
 def _largest(q: PackedSpikes, k: PackedSpikes, v: PackedSpikes | None, heads: int) -> int:
@@ -175,7 +174,7 @@ def _by_head(x: PackedSpikes, heads: int) -> Planes:
     size = x.size // heads
     words = split(x.words, heads, size)
     shape = len(words), x.shape[0] * x.shape[1], x.shape[2], heads, words.shape[3]
-    return Planes(words.reshape(shape), x.levels, x.signed, x.code, size, x.plane_weights)
+    return Planes(words.reshape(shape), x.levels, x.signed, x.code, size)
 
 
 def _tiled(limits: npt.NDArray[np.int32], v: PackedSpikes, heads: int) -> npt.NDArray[np.int32]:

@@ -30,8 +30,10 @@ def edges(
     Returns:
         (levels, number of thresholds), or None: this neuron has memory, or falls.
     """
-    limits = np.atleast_1d(np.asarray(threshold, np.float32))
-    if limits.ndim != 1 or largest >= _LARGEST or (steps > 1 and decay != 0):
+    if largest >= _LARGEST or (steps > 1 and decay != 0):
+        return None
+    limits = np.asarray(threshold, np.float32)
+    if limits.ndim > 1:
         return None
     return _searched(largest, float(scale), limits.tobytes(), float(decay), float(gain), neuron)
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from neurosim.kernels import _simd, _simd_masks
 from neurosim.kernels._jit import compiled
 from neurosim.kernels.packed._words import Words, new_words
+from neurosim.kernels.sdsa import _sliced
 from neurosim.kernels.spike_attention.cpu import linear
 
 __all__ = ["column_sums", "gated", "linear"]
@@ -50,16 +51,20 @@ def column_sums(k: Words, v: Words | None, columns: int, causal: bool) -> Sums:
 def gated(q: Words, k: Words, v: Words | None, columns: int, edge: int, causal: bool) -> Words:
     """See reference.py."""
     out = new_words(q.shape)
-    if edge > q.shape[1]:
-        out[:] = 0
-    elif edge <= 0:
-        out[:] = q
-    elif causal and edge <= _TOKENS:
-        _gated_so_far(q, k, k if v is None else v, edge, out)
-    elif causal:
-        _gated_so_far_wide(q, k, k if v is None else v, edge, out)
-    else:
-        _gated(q, k, k if v is None else v, edge, out)
+    second = k if v is None else v
+    if not 0 < edge <= q.shape[1]:
+        out[:] = q if edge <= 0 else 0
+        return out
+    done = 0
+    if q.shape[2] == 1:
+        planes = np.empty(((edge - 1).bit_length(), _sliced.LANES), np.uint64)
+        tile = np.empty((_sliced.LANES, _sliced.LANES), np.uint64)
+        done = _sliced.gated(q, k, second, edge, causal, out, planes, tile)
+    if done < len(q):
+        kernel = _gated
+        if causal:
+            kernel = _gated_so_far if edge <= _TOKENS else _gated_so_far_wide
+        kernel(q[done:], k[done:], second[done:], edge, out[done:])
     return out
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels.packed import PackedSpikes
-from neurosim.kernels.packed._words import Words
+from neurosim.kernels.packed._words import Words, plane_weights
 
 Spikes = npt.NDArray[np.int8]
 State = npt.NDArray[np.int32]
@@ -37,16 +37,21 @@ class Planes(NamedTuple):
     signed: bool
     code: str
     columns: int
-    weights: tuple[int, ...]
+
+    @property
+    def weights(self) -> tuple[int, ...]:
+        """What a set bit of each plane adds to its count."""
+        return plane_weights(self.levels, self.signed, self.code)
 
     @property
     def codes(self) -> npt.NDArray[np.int64]:
         """Of each plane, s for weight 2^s and ~s for -2^s."""
-        return _codes(self.weights)
+        return _codes(self.levels, self.signed, self.code)
 
 
 @lru_cache(maxsize=64)
-def _codes(weights: tuple[int, ...]) -> npt.NDArray[np.int64]:
+def _codes(levels: int, signed: bool, code: str) -> npt.NDArray[np.int64]:
+    weights = plane_weights(levels, signed, code)
     sizes = [abs(weight).bit_length() - 1 for weight in weights]
     signs = zip(weights, sizes, strict=True)
     return np.array([size if weight > 0 else ~size for weight, size in signs], np.int64)
@@ -54,5 +59,6 @@ def _codes(weights: tuple[int, ...]) -> npt.NDArray[np.int64]:
 
 def planes(x: PackedSpikes, groups: int, tokens: int, heads: int = 1) -> Planes:
     """Spikes of G L H rows as streams."""
-    words = x.words.reshape(len(x.words), groups, tokens, heads, x.words.shape[2])
-    return Planes(words, x.levels, x.signed, x.code, x.shape[-1], x.plane_weights)
+    count, _, width = x.words.shape
+    words = x.words.reshape(count, groups, tokens, heads, width)
+    return Planes(words, x.levels, x.signed, x.code, x.shape[-1])

@@ -10,7 +10,7 @@ from properties import examples
 
 from neurosim.kernels.lif_scan import Neuron, lif_scan
 from neurosim.kernels.packed import PackedSpikes, pack
-from neurosim.kernels.sdsa import BACKENDS, sdsa
+from neurosim.kernels.sdsa import BACKENDS, cpu, reference, sdsa
 from neurosim.kernels.sdsa._edges import edges
 from neurosim.kernels.sdsa._heads import merge, split
 
@@ -110,6 +110,21 @@ def test_backends_agree(
     ]  # fmt: skip
     for found in results[1:]:
         np.testing.assert_array_equal(found.words, results[0].words)
+
+
+@pytest.mark.parametrize("density", [0.0, 0.1, 0.6, 1.0])
+@pytest.mark.parametrize("groups", [7, 8, 9, 17])
+@pytest.mark.parametrize("tokens", [1, 7, 8, 9, 40])
+def test_streams_side_by_side(tokens: int, groups: int, density: float) -> None:
+    """Streams of one word, in eights and left over; every edge that can be reached, and one not."""
+    rng = np.random.default_rng(tokens)
+    q, k, v = (pack(rng.random((groups, tokens, 50)) < density) for _ in range(3))
+    words = [x.words.reshape(groups, tokens, 1) for x in (q, k, v)]
+    for third in (words[2], None):
+        for causal in (False, True):
+            for edge in range(tokens + 2):
+                arguments = (words[0], words[1], third, 50, edge, causal)
+                np.testing.assert_array_equal(cpu.gated(*arguments), reference.gated(*arguments))
 
 
 def test_causal_is_causal() -> None:
