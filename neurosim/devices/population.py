@@ -22,6 +22,7 @@ from neurosim.devices._population_loop import (
     LEDGER_TERMS,
     run_neurons,
 )
+from neurosim.devices.firing_rate import device_rows
 from neurosim.devices.hazard import Hazard
 from neurosim.devices.threshold_switch import Drive, ThresholdSwitch
 from neurosim.devices.thresholds import ThresholdStatistics
@@ -134,7 +135,7 @@ class Population:
     """N neurons with their state: `run` moves them on, call after call.
 
     Args:
-        switches: one nominal device for all neurons, or N of them.
+        switches: one nominal device for all neurons, N of them, or rows of `device_rows`, (N, 10).
         neurons: N; may be left out with a sequence of switches.
         statistics: how thresholds scatter around each neuron's nominal values.
         residue: lowering of the next threshold.
@@ -146,7 +147,7 @@ class Population:
 
     def __init__(
         self,
-        switches: ThresholdSwitch | Sequence[ThresholdSwitch],
+        switches: ThresholdSwitch | Sequence[ThresholdSwitch] | Floats,
         neurons: int | None = None,
         statistics: ThresholdStatistics | None = None,
         residue: Residue | None = None,
@@ -155,21 +156,23 @@ class Population:
         first: int = 0,
         voltage: npt.ArrayLike = 0.0,
     ) -> None:
-        listed = [switches] if isinstance(switches, ThresholdSwitch) else list(switches)
-        count = neurons if neurons is not None else len(listed)
-        if not listed or len(listed) not in (1, count):
-            raise ValueError(f"expected 1 or {count} switches, got {len(listed)}")
+        if isinstance(switches, ThresholdSwitch):
+            switches = [switches]
+        rows = switches if isinstance(switches, np.ndarray) else device_rows(switches)
+        count = neurons if neurons is not None else len(rows)
+        if rows.ndim != 2 or rows.shape[1] != 10 or len(rows) not in (1, count):
+            raise ValueError(f"expected 1 or {count} switches, got {len(rows)}")
         statistics, residue = statistics or ThresholdStatistics(), residue or Residue()
-        rows = np.array([[getattr(s, f.name) for f in fields(s)] for s in listed])
-        self.parameters = np.ascontiguousarray(np.broadcast_to(rows, (count, rows.shape[1])))
+        self.parameters = np.ascontiguousarray(np.broadcast_to(rows, (count, 10)), np.float64)
         self.means = self.parameters[:, 3:5].copy()  # V_th, V_h
-        spreads = np.array(
-            [statistics.cycle_spreads(s.threshold_voltage, s.hold_voltage) for s in listed]
-        )
+        spreads = np.array([statistics.cycle_spreads(row[3], row[4]) for row in rows.tolist()])
         self.spreads = np.ascontiguousarray(np.broadcast_to(spreads, (count, 5)))
         if statistics.threshold_device > 0.0 or statistics.hold_device > 0.0:
-            for i, (threshold, hold) in enumerate(self.means.tolist()):
-                self.means[i] = statistics.device_means(threshold, hold, 1, seed, first + i)[0]
+            if len(rows) == 1:
+                self.means = statistics.device_means(rows[0, 3], rows[0, 4], count, seed, first)
+            else:
+                for i, (threshold, hold) in enumerate(self.means.tolist()):
+                    self.means[i] = statistics.device_means(threshold, hold, 1, seed, first + i)[0]
         self.residue = np.array(
             [residue.start**residue.exponent, residue.exponent / residue.time], dtype=np.float64
         )

@@ -147,6 +147,9 @@ def test_a_seed_is_a_run_for_any_number_of_threads_and_calls() -> None:
     ]
     counts = np.sum([part.spikes for part in cut], axis=0)
     np.testing.assert_array_equal(counts, (~np.isnan(whole)).sum(axis=1))
+    rows = np.repeat(device_rows([DEMO]), 101, axis=0)
+    same = Population(rows, statistics=STATISTICS, seed=9)
+    np.testing.assert_array_equal(same.run(Stimulus.of_current(duration, current), 64).times, whole)
     shift = Population(DEMO, 51, STATISTICS, seed=9, first=50)
     part = shift.run(Stimulus.of_current(duration, current[50:]), 64).times
     np.testing.assert_array_equal(part, whole[50:])
