@@ -75,7 +75,8 @@ def _panel(axis: Any, key: tuple[Any, ...], members: Sequence[Measured]) -> None
     axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,g}"))
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel("density of spikes (share of neurons that are not silent)")
-    axis.set_ylabel("CPU time per call (µs)")
+    by_wall = any(times.by_wall for times in members[0].times.values())
+    axis.set_ylabel(f"{'wall' if by_wall else 'CPU'} time per call (µs)")
     axis.set_title(f"{name}  {' '.join(f'{a}={b}' for a, b in shape)}", loc="left", fontsize=10)
     axis.grid(True, which="major", color="#e4e4e4", lw=0.6)
     for side in ("top", "right"):
