@@ -39,11 +39,13 @@ def gather(bits: int, width: int, far: int, integer: int, single: int) -> Callab
         shift: int,
         levels: int,
         hard: bool,
+        start_state: Any,
+        apart: int,
         state: Any,
         words: Any,
         membrane: Any,
     ) -> None:
-        """Fill words and, where it is not empty, membrane (rows, N); update state (R, N).
+        """Fill words, state (R, N) and, where it is not empty, membrane (rows, N).
 
         Args:
             pointer, channels: lists of the inputs of every row: those of count `counts`, with two
@@ -51,6 +53,7 @@ def gather(bits: int, width: int, far: int, integer: int, single: int) -> Callab
             panels: (N / width, I * width / fields), of a PackedWeight.
             after: rows from a step of a token to its next.
             decay, gain, threshold: (N,); integer membranes use `shift` and threshold.
+            start_state: flat, (R, N) with `apart` N, or (N,) for all tokens with `apart` 0.
             words: (P, rows, N / 64).
         """
         tokens, columns = state.shape
@@ -64,7 +67,7 @@ def gather(bits: int, width: int, far: int, integer: int, single: int) -> Callab
             edge = load(threshold, c, width)
             for token in range(tokens):
                 first = token // after * after * steps + token % after
-                v = load(state, token * columns + c, width)
+                v = load(start_state, token * apart + c, width)
                 for t in range(steps):
                     row = first + t * after
                     x = zero_sums(floats, width)

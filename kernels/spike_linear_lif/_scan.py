@@ -68,6 +68,8 @@ def scan(width: int, integer: int) -> Callable[..., None]:
         shift: int,
         levels: int,
         hard: bool,
+        start_state: Any,
+        apart: int,
         state: Any,
         words: Any,
         membrane: Any,
@@ -86,7 +88,7 @@ def scan(width: int, integer: int) -> Callable[..., None]:
         beta, scale = load(decay, c, width), load(gain, c, width)
         for token in range(start, stop):
             first = token // after * after * steps + token % after
-            v = load(state, token * columns + c, width)
+            v = load(start_state, token * apart + c, width)
             for t in range(steps):
                 row = first + t * after
                 x = load(sums, ((token - start) * steps + t) * width, width)

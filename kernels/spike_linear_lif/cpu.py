@@ -38,8 +38,7 @@ def layer_by(algo: str, layer: Layer) -> Found:
     padded = weight.panels.shape[0] * weight.width
     words = aligned((neuron.levels or 1, rows, padded // _WORD), np.uint64)
     state = aligned((layer.tokens, padded), kind)
-    state[:, :outputs] = layer.state
-    state[:, outputs:] = 0
+    start, apart = _start(layer, padded)
     membrane = aligned((rows, padded) if layer.save else (0, 0), kind)
     rest = (
         _padded(layer.decay, padded, 0),
@@ -48,12 +47,16 @@ def layer_by(algo: str, layer: Layer) -> Found:
         layer.shift or 0,
         neuron.levels or 0,
         neuron.reset == "hard",
+        start,
+        apart,
         state,
         words,
         membrane,
     )
     if rows and outputs:
         (_look_up if algo == "lut" else _gather)(layer, rest)
+    else:
+        state[:, :outputs] = layer.state
     width = -(-outputs // _WORD)
     if width < words.shape[2]:
         words = np.ascontiguousarray(words[..., :width])
@@ -65,6 +68,15 @@ def _active(spikes: PackedSpikes) -> int:
     if len(spikes) == 1:
         return int(packed.count_bits(spikes.words[0]).sum())
     return round(spikes.density * spikes.rows * spikes.size)
+
+
+def _start(layer: Layer, columns: int) -> tuple[npt.NDArray[Any], int]:
+    """The first states, flat, and how far those of tokens are apart: 0 where one serves all."""
+    if layer.state.strides[0] == 0:
+        return _padded(np.ascontiguousarray(layer.state[0]), columns, 0), 0
+    missing = columns - layer.state.shape[1]
+    state = np.pad(layer.state, ((0, 0), (0, missing))) if missing else layer.state
+    return state.reshape(state.size), columns
 
 
 def _padded(values: npt.NDArray[Any], size: int, fill: int) -> npt.NDArray[Any]:

@@ -190,6 +190,20 @@ def test_silent_and_firing(backend: str, value: int) -> None:
 
 
 @pytest.mark.parametrize("backend", RUNNABLE)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 70), (3, 70)])
+def test_a_state_that_is_one_number_or_row(shape: tuple[int, int], backend: str) -> None:
+    """numpy calls such views contiguous where an axis has size one."""
+    rng = np.random.default_rng(8)
+    counts, weight = _counts(rng, (2, shape[0], 9), 0.3), _weight(rng, (9, shape[1]), 32)
+    for values in (np.float32(0.75), rng.random(shape[1], np.float32)):
+        state = np.broadcast_to(values, shape)
+        found = spike_linear_lif(
+            pack(counts), weight, state=state, save_membrane=True, algo="gather", backend=backend
+        )
+        _check(found, _expected(counts, weight, state=state))
+
+
+@pytest.mark.parametrize("backend", RUNNABLE)
 def test_a_membrane_at_its_threshold_fires(backend: str) -> None:
     counts, weight = np.ones((3, 1, 2), np.int8), np.full((2, 3), 0.5, np.float32)
     found = spike_linear_lif(pack(counts), weight, [1, 2, 4], 1.0, backend=backend)
