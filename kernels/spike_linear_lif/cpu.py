@@ -73,7 +73,7 @@ def _active(spikes: PackedSpikes) -> int:
 def _start(layer: Layer, columns: int) -> tuple[npt.NDArray[Any], int]:
     """The first states, flat, and how far those of tokens are apart: 0 where one serves all."""
     if layer.state.strides[0] == 0:
-        return _padded(np.ascontiguousarray(layer.state[0]), columns, 0), 0
+        return _padded(layer.state[:1].flatten(), columns, 0), 0
     missing = columns - layer.state.shape[1]
     state = np.pad(layer.state, ((0, 0), (0, missing))) if missing else layer.state
     return state.reshape(state.size), columns
