@@ -4,9 +4,10 @@ dg/dt = -nu_0 a e^(-E_a/kT) 2 sinh(q a V_M / (2 kT (g + g_min))) + (g_0 - g)/tau
 dr/dt = (r_I - r)/tau_n where r < r_I  -  B(T)/(4 r^3),   B = D_s gamma Omega^2 n_s/(kT)
 R_M = R_c + rho_f L/(pi r^2) (bridged) or R_t e^(g/lambda) (gap),  T = T_0 + R_th V_M I
 
-The specification leaves v_diss(r) and the neck's growth open. Chosen here: an open gap relaxes to
-g_0 with tau_g (infinite: the delay law), and the neck grows to the radius r_I at which the filament
-drops V_on, so r^2 is proportional to I_cc and tau_R to I_cc^2. All defaults are assumed or derived.
+The specification leaves v_diss(r) and the neck's growth open. Chosen here: a cut neck retracts to
+g_0 at once, an open gap relaxes to g_0 with tau_g (infinite: the delay law), and a neck grows to
+the radius r_I at which the filament drops V_on, so r^2 is proportional to I_cc and tau_R to I_cc^2.
+All defaults are assumed or derived.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from scipy.constants import elementary_charge, k
 from scipy.integrate import quad, solve_ivp
 
 Floats = npt.NDArray[np.float64]
+_FRESH_NECK = 1.5  # radius of a neck that has just formed, in units of the cut-off radius
 
 
 @dataclass(frozen=True)
@@ -168,9 +170,8 @@ class FilamentGap:
                 if solved.status == 1:
                     (openings if bridged else closings).append(float(now))
                     bridged = not bridged
-                    gap, radius = 1e-3 * self.gap, 1.5 * self.neck_floor
-                    if not bridged:
-                        gap = self.gap  # the cut neck retracts at once
+                    fresh = _FRESH_NECK * self.neck_floor
+                    gap, radius = (0.0, fresh) if bridged else (self.gap, self.neck_floor)
                 else:
                     gap, radius = (0.0, float(state[-1])) if bridged else (float(state[-1]), radius)
                     left = 0.0
