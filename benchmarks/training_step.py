@@ -24,6 +24,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+import numpy.typing as npt
 
 from neurosim.kernels import Neuron, fast_blas, trainable_linear, trainable_linear_lif
 from neurosim.profiling.environment import restart
@@ -35,6 +36,7 @@ NEURONS = {"boxcar": Neuron(surrogate="boxcar", sharpness=1.0), "atan": Neuron()
 """Surrogates 1 for |u - threshold| < 1/2 (Wu et al., 2018), and arctan (Fang et al., 2021)."""
 
 Weights = list[mx.array]
+Floats = npt.NDArray[np.float32]
 Step = Callable[[Weights], tuple[mx.array, Weights]]
 
 
@@ -84,7 +86,8 @@ def _spike(neuron: Neuron) -> Callable[[mx.array], mx.array]:
         z = u - 1
         if neuron.surrogate == "boxcar":
             return mx.where(mx.abs(z) < 1 / (2 * a), cotangent * a, 0.0)
-        return cotangent * (a / 2) / (1 + mx.square(math.pi / 2 * a * z))
+        slope: mx.array = cotangent * (a / 2) / (1 + mx.square(math.pi / 2 * a * z))
+        return slope
 
     return spike  # type: ignore[return-value]
 
@@ -123,16 +126,16 @@ def _evaluated(step: Step) -> Step:
     return run
 
 
-def _scaled(weight: np.ndarray, spikes: Any, density: float) -> tuple[mx.array, Any, float]:
+def _scaled(weight: Floats, spikes: Floats, density: float) -> tuple[mx.array, Floats, float]:
     """The weight scaled until its neurons fire at `density`; their spikes and rate."""
     low, high = 0.0, 64.0
     for _ in range(30):
         middle = (low + high) / 2
         fired = trainable_linear_lif(spikes, mx.array(weight * middle), decay=DECAY)[0]
-        low, high = (middle, high) if fired.mean().item() < density else (low, middle)
+        low, high = (middle, high) if np.asarray(fired).mean() < density else (low, middle)
     scaled = mx.array(weight * low)
-    fired = np.asarray(trainable_linear_lif(spikes, scaled, decay=DECAY)[0])
-    return scaled, fired, float(fired.mean())
+    found: Floats = np.asarray(trainable_linear_lif(spikes, scaled, decay=DECAY)[0])
+    return scaled, found, float(found.mean())
 
 
 def case(density: float, surrogate: str, batch: int = 256) -> Case:
@@ -143,8 +146,8 @@ def case(density: float, surrogate: str, batch: int = 256) -> Case:
     labels = mx.array(rng.integers(0, CLASSES, batch))
     weights, rates, fired = [], [], data
     for _ in range(LAYERS):
-        weight = rng.standard_normal((WIDTH, WIDTH)).astype(np.float32)
-        weight, fired, rate = _scaled(weight / math.sqrt(WIDTH * density), fired, density)
+        drawn = rng.standard_normal((WIDTH, WIDTH)) / math.sqrt(WIDTH * density)
+        weight, fired, rate = _scaled(drawn.astype(np.float32), fired, density)
         weights.append(weight)
         rates.append(rate)
     last = rng.standard_normal((WIDTH, CLASSES)) / math.sqrt(WIDTH * density)
@@ -170,7 +173,7 @@ def case(density: float, surrogate: str, batch: int = 256) -> Case:
         weights,
         tuple(rates),
         _evaluated(_descent(plain)),
-        _evaluated(mx.compile(_descent(plain))),  # type: ignore[arg-type]
+        _evaluated(mx.compile(_descent(plain))),
         _evaluated(_descent(kernels)),
     )
 
@@ -231,8 +234,8 @@ def main() -> None:
     restart([sys.executable, "-m", "benchmarks.training_step", *sys.argv[1:]], 1)
     if not options.json:
         print(
-            f"T = {STEPS}, {WIDTH} -> {WIDTH} -> {WIDTH} -> {CLASSES}, batch {options.batch}; ms of "
-            "CPU time a step: kernels | plain MLX (factor) with fast BLAS, compiled, BLAS as shipped"
+            f"T = {STEPS}, {WIDTH} -> {WIDTH} -> {WIDTH} -> {CLASSES}, batch {options.batch}; CPU "
+            "ms of a step: kernels | plain MLX (factor) with fast BLAS, compiled, BLAS as shipped"
         )
     for row in rows(options.batch, options.samples):
         if options.json:

@@ -30,6 +30,7 @@ _PANEL, _WIDE = v64.LANES, 256
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _WIDE_ROWS = 1024  # whose panel of 256 columns is 1 MB: about what a cache of one core holds
 _BLOCKED_ROWS, _DENSE_SHARE = 128, 0.08
+_LINE = 64  # bytes of a cache line
 _BLOCK = 16  # floats of a cache line: a panel is transposed in blocks of so many rows
 
 _Panel = v64.FLOATS
@@ -81,7 +82,9 @@ class Rows(NamedTuple):
         """
         inner, outputs = matrix.shape[::-1] if transposed else matrix.shape
         width = _WIDE if outputs > _PANEL and inner <= _WIDE_ROWS else _PANEL
-        panel = aligned((inner, width), np.float32)
+        on_lines = matrix.ctypes.data % _LINE == 0 and outputs % _WIDE == 0
+        as_it_is = on_lines and not transposed and width == _WIDE
+        panel = matrix if as_it_is else aligned((inner, width), np.float32)
         _times(
             self.pointer,
             self.column,
@@ -91,6 +94,8 @@ class Rows(NamedTuple):
             np.float32(carry),
             ahead,
             panel,
+            width,
+            as_it_is,
             out,
         )
 
@@ -241,16 +246,19 @@ def _times(
     transposed: bool,
     carry: Any,
     ahead: int,
-    panel: Floats,
+    panel: Any,
+    wide: int,
+    as_it_is: bool,
     out: Any,
 ) -> None:
     rows, width = out.shape
-    inner, wide = panel.shape
     outputs = matrix.shape[0] if transposed else matrix.shape[1]
     rest = np.empty(_PANEL, np.float32)
     for start in range(0, width, wide):
         stop = min(start + wide, outputs, width)
-        _fill(matrix, transposed, start, stop, panel)
+        offset = start if as_it_is else 0
+        if not as_it_is:
+            _fill(matrix, transposed, start, stop, panel)
         for back in range(rows):
             r = rows - 1 - back
             first, last = pointer[r], pointer[r + 1]
@@ -258,8 +266,9 @@ def _times(
             to, source = r * width, (r + ahead) * width
             if wide == _WIDE and start + _WIDE <= width:
                 _row_of_256(
-                    column, value, first, last, panel, scale, out, source + start, to + start
-                )
+                    column, value, first, last, panel, offset, scale,
+                    out, source + start, to + start,
+                )  # fmt: skip
             else:
                 for c in range(start, min(start + wide, width), _PANEL):
                     _row_of_64(
@@ -294,12 +303,17 @@ def _row_of_256(
     first: int,
     last: int,
     panel: Any,
+    offset: int,
     scale: Any,
     out: Any,
     source: int,
     to: int,
 ) -> None:
-    """out[to : to + 256] = scale out[source : source + 256] + sum of value times panel row."""
+    """out[to : to + 256] = scale out[source : source + 256] + sum of value times panel row.
+
+    The 256 columns of the panel start at `offset`.
+    """
+    stride = panel.shape[1]
     a, b, c, d = _zero_panel(), _zero_panel(), _zero_panel(), _zero_panel()
     if scale != np.float32(0):
         factor = _splat_panel(scale)
@@ -308,7 +322,7 @@ def _row_of_256(
         c = _times_panel(factor, _load_panel(out, source + 2 * _PANEL))
         d = _times_panel(factor, _load_panel(out, source + 3 * _PANEL))
     for event in range(first, last):
-        factor, at = _splat_panel(value[event]), np.int64(column[event]) * _WIDE
+        factor, at = _splat_panel(value[event]), np.int64(column[event]) * stride + offset
         a = _multiply_add(factor, _load_panel(panel, at), a)
         b = _multiply_add(factor, _load_panel(panel, at + _PANEL), b)
         c = _multiply_add(factor, _load_panel(panel, at + 2 * _PANEL), c)
