@@ -200,16 +200,17 @@ def lif_spikes(
             )
         arrays["state"] = state.reshape(rows, neurons)
     for name, value in (("decay", decay), ("gain", gain), ("threshold", threshold)):
-        if not isinstance(value, mx.array):
+        if isinstance(value, float | int):
             _parameter(name, value, neurons, positive=name == "threshold")
             numbers[name] = float(value)
-        elif value.dtype != mx.float32 or value.shape not in ((), (neurons,)):
+            continue
+        value = mx.array(value)  # from numpy too
+        if value.dtype != mx.float32 or value.shape not in ((), (neurons,)):
             raise ValueError(
                 f"expected a float32 {name} of shape () or ({neurons},), got {value.dtype} "
                 f"{tuple(value.shape)}"
             )
-        else:
-            arrays[name] = mx.broadcast_to(value, (neurons,))
+        arrays[name] = mx.broadcast_to(value, (neurons,))
     gpu = backend == "auto" and mx.default_device() == mx.gpu
     module = choose("lif_spikes", backend, BACKENDS, mlx=gpu)
     if _training.is_lazy(module):
@@ -262,9 +263,8 @@ def _state(state: Any, shape: tuple[int, ...], name: str) -> Any:
 
 @lru_cache(maxsize=64)
 def _constant(value: float, neurons: int) -> Floats:
-    array = np.full(neurons, value, np.float32)
-    array.flags.writeable = False
-    return array
+    """Shared: never written to, but not frozen, because Numba would compile once more for that."""
+    return np.full(neurons, value, np.float32)
 
 
 def _parameters(

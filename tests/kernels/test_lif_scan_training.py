@@ -86,6 +86,10 @@ def test_numbers_as_parameters() -> None:
     assert one.item() == pytest.approx(many.sum().item(), rel=1e-5)
     assert abs(one.item()) > 1e-3
 
+    given = np.full(70, 0.9, np.float32)  # numpy is taken too
+    np.testing.assert_array_equal(
+        np.asarray(lif_spikes(x, 0.8, given, np.float32(0.7))[0]), np.asarray(spikes)
+    )
     fixed = mx.grad(lambda x: (lif_spikes(x, 0.8, 0.9, 0.7)[0] * x).sum())(x)
     trained = mx.grad(lambda x: (lif_spikes(x, mx.array(0.8), 0.9, 0.7)[0] * x).sum())(x)
     np.testing.assert_array_equal(np.asarray(fixed), np.asarray(trained))
