@@ -244,7 +244,7 @@ def test_fire_energy_and_charge() -> None:
     assert quiet.final == pytest.approx(x, rel=1e-13)
 
 
-@examples(100)
+@examples(1000)
 @given(
     growth=st.floats(-3, 6).map(lambda p: 10.0**p),
     tau=st.floats(-7, 2).map(lambda p: 10.0**p),
