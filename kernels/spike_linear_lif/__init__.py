@@ -72,6 +72,11 @@ def spike_linear_lif(
         raise ValueError(f"expected output int8 or packed, got {output!r}")
     if algo not in ("auto", *cpu.ALGORITHMS):
         raise ValueError(f"expected algo auto, {', '.join(cpu.ALGORITHMS)}; got {algo!r}")
+    if neuron.signed or neuron.rounding != "half_up":
+        raise ValueError(
+            f"expected unsigned spikes, rounded half up, in a fused layer, got {neuron}; use "
+            "spike_linear and lif_scan"
+        )
     layer = prepared(spikes, weight, threshold, decay, gain, neuron, state, save_membrane, integer)
     mlx = isinstance(weight, mx.array)
     module = choose("spike_linear_lif", backend, BACKENDS, layer, mlx=mlx)

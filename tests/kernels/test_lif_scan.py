@@ -21,6 +21,7 @@ from neurosim.kernels.lif_scan import (
     lif_scan,
 )
 from neurosim.kernels.packed import PackedSpikes, pack
+from neurosim.kernels.spike_linear_lif import spike_linear_lif
 
 GOLDEN = Path(__file__).parents[1] / "data" / "lif_pairs.safetensors"
 FAST = ("cpu", "reference")
@@ -301,3 +302,9 @@ def test_refusals(x: np.ndarray, arguments: dict[str, object], message: str) -> 
 def test_impossible_neurons(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Neuron(**arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("neuron", [NEURONS["signed"], NEURONS["even"]], ids=["signed", "even"])
+def test_the_fused_layer_refuses_neurons_it_lacks(neuron: Neuron) -> None:
+    with pytest.raises(ValueError, match="use spike_linear and lif_scan"):
+        spike_linear_lif(pack(np.ones((2, 1, 3), np.int8)), np.ones((3, 4), np.int8), neuron=neuron)
