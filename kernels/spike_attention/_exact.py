@@ -64,16 +64,19 @@ def attend(
 def step(backends: Mapping[str, Any], state: Any, given: tuple[Any, Any, Any], backend: str) -> Any:
     """`spike_attention_step` where decay_shift is None."""
     mlx = isinstance(state, mx.array)
-    q, k, v = (x if type(x) is PackedSpikes else packed(x) for x in given)
+    q, k, v = given
+    if not (type(q) is type(k) is type(v) is PackedSpikes):
+        q, k, v = (packed(x) for x in given)
     _check_shapes(q, k, v, "(..., D)", 1)
-    lead, size, columns = q.shape[:-1], q.shape[-1], v.shape[-1]
+    shape = *q.shape, v.shape[-1]
     memory: Memory = np.array(state) if mlx else state
-    _check_state(memory, (*lead, size, columns))
+    _check_state(memory, shape)
     if not memory.flags.c_contiguous:
         raise ValueError("expected a C-contiguous state to update in place; pass a copy")
-    groups = q.rows if len(lead) != 1 else lead[0]
+    *lead, size, columns = shape
+    groups = math.prod(lead)
     module = choose("spike_attention", backend, backends, size, mlx=mlx)
-    operands = (planes(q, groups, 1), planes(k, groups, 1), planes(v, groups, 1))
+    operands = planes(q, groups, 1), planes(k, groups, 1), planes(v, groups, 1)
     sums, fits = module.linear_step(*operands, memory.reshape(groups, 1, size, columns))
     if not fits:
         raise ValueError(
