@@ -141,17 +141,24 @@ def _counted(words: Any) -> Any:
     return active, union
 
 
-def calibrate(seconds: float = 0.02) -> dict[tuple[int, bool], Costs]:
+CACHED, FROM_MEMORY = (512, (128, 1024)), (4096, (4, 16))
+"""Sides of square weights, and rows of spikes, that `calibrate` measures."""
+
+
+def calibrate(
+    seconds: float = 0.02,
+    cached: tuple[int, tuple[int, ...]] = CACHED,
+    from_memory: tuple[int, tuple[int, ...]] = FROM_MEMORY,
+) -> dict[tuple[int, bool], Costs]:
     """Measure `MEASURED` on this machine; about a minute, mostly weights of 64 MB.
 
     Every algorithm is timed (CPU time of this thread, the least of 7 samples of at least `seconds`,
     because neighbours on a machine only add) at two densities and two row counts; its two
-    coefficients are the least-squares solution, not negative. Weights in the cache are 512 x 512,
-    weights in memory 4096 x 4096.
+    coefficients are the least-squares solution, not negative.
     """
     found = {}
     for bits in (32, 16, 8, 4):
-        for size, row_counts in ((512, (128, 1024)), (4096, (4, 16))):
+        for distant, (size, row_counts) in ((False, cached), (True, from_memory)):
             weight = _some_weight(size, bits)
             points: dict[str, list[tuple[float, float, float]]] = {a: [] for a in ALGORITHMS}
             for rows in row_counts:
@@ -162,7 +169,7 @@ def calibrate(seconds: float = 0.02) -> dict[tuple[int, bool], Costs]:
                         point = _features(work, algo)
                         points[algo].append((*point, _nanoseconds(algo, spikes, weight, seconds)))
             solved = [value for algo in ALGORITHMS for value in _solve(points[algo])]
-            found[bits, size == 4096] = Costs(*solved)
+            found[bits, distant] = Costs(*solved)
     return found
 
 
