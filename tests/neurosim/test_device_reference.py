@@ -107,6 +107,10 @@ def test_well_saddle_nodes_and_barrier() -> None:
     for voltage in (0.28, 0.29, 0.295):
         approximate = 1.0131 * (WELL.gain * (0.30 - voltage)) ** 1.5
         assert WELL.barrier(voltage) == pytest.approx(approximate, rel=0.025)
+    warm = WELL.at(330.0)
+    assert warm.noise == pytest.approx(1.1 * WELL.noise)
+    ratio = math.log(warm.kramers_rate(0.28) / WELL.kramers_rate(0.28))
+    assert ratio == pytest.approx(WELL.barrier(0.28) / WELL.noise * (1 - 1 / 1.1), rel=1e-12)
     with pytest.raises(ValueError, match=r"between 0\.08 and 0\.3 V"):
         WELL.fixed_points(0.31)
 

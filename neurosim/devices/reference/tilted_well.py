@@ -9,7 +9,7 @@ V_th and V_h are exact saddle-nodes. Noise is counter-based: path n is a functio
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -158,6 +158,12 @@ class TiltedWell:
         for name in ("noise", "time", "temperature"):
             if not 0.0 < getattr(self, name) < math.inf:
                 raise ValueError(f"expected {name} > 0, got {getattr(self, name)}")
+
+    def at(self, temperature: float) -> TiltedWell:
+        """The same well at another temperature (K): D is proportional to kT."""
+        return replace(
+            self, noise=self.noise * temperature / self.temperature, temperature=temperature
+        )
 
     @property
     def gain(self) -> float:
