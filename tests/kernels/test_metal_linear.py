@@ -176,11 +176,11 @@ def test_silent_and_firing(rows: int) -> None:
 @examples(60)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    rows=st.integers(0, 10),
+    rows=st.sampled_from([0, 1, 4, 9]),  # few kernels: each number of rows or columns is one
     inputs=st.integers(0, 200),
-    outputs=st.integers(0, 140),
+    outputs=st.one_of(st.integers(0, 32), st.integers(97, 140)),
     density=st.sampled_from([0.0, 0.02, 0.3, 1.0]),
-    levels=st.sampled_from([1, 2, 16]),
+    levels=st.sampled_from([1, 3]),
     signed=st.booleans(),
     code=st.sampled_from(["thermometer", "bits"]),
     kind=st.sampled_from([np.int8, np.float32]),
