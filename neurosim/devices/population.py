@@ -197,6 +197,19 @@ class Population:
         """Membrane voltages now, V, (N,)."""
         return self.state[:, 0].copy()
 
+    def inject(self, charge: npt.ArrayLike) -> Floats:
+        """Charge packets (C, a number or (N,)): V += q/C at once (device.md 3.3).
+
+        Returns the energy each packet delivers, all of it stored: q (V + q/(2 C)), J, (N,).
+        """
+        packet = np.broadcast_to(np.asarray(charge, dtype=np.float64), (self.neurons,))
+        if not np.isfinite(packet).all():
+            raise ValueError("expected finite charges, got NaN or infinity")
+        step = packet / self.parameters[:, 0]
+        energy = packet * (self.state[:, 0] + 0.5 * step)
+        self.state[:, 0] += step
+        return energy
+
     def run(
         self, stimulus: Stimulus, record: int = 0, threads: int = 1, event_limit: int = 1_000_000
     ) -> PopulationRun:

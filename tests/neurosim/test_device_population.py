@@ -350,6 +350,16 @@ def test_bad_populations() -> None:
         Residue(1.0)
 
 
+def test_charge_packets_step_the_membrane() -> None:
+    population = Population(DEMO, 3)
+    energy = population.inject([0.1e-9, 0.2e-9, 0.31e-9])
+    np.testing.assert_allclose(population.voltage, [0.1, 0.2, 0.31])
+    np.testing.assert_allclose(energy, 0.5e-9 * population.voltage**2)
+    run = population.run(Stimulus.of_current([1e-6], [0.0]), record=1)
+    assert run.spikes.tolist() == [0, 0, 1] and run.times[2, 0] == 0.0  # over V_u: at once
+    assert run.imbalance().max() < 1e-10
+
+
 HAZARD = Hazard.from_ramp(0.3, 0.02, 2000.0)
 
 

@@ -116,6 +116,25 @@ def test_sensitivities_equal_finite_differences(case: str) -> None:
     assert found[2] == pytest.approx(slope(switch, switch, 2 * d, d), rel=1e-7)
 
 
+@pytest.mark.parametrize("case", GOLDEN)
+def test_sensitivities_equal_complex_steps(case: str) -> None:
+    """To 1e-9 against Im T(x + ih)/h of the textbook period, which has no cancellation."""
+    switch, drive, _, _ = GOLDEN[case]
+    off, on = switch.conductance(False, drive), switch.conductance(True, drive)
+    current = drive.total_current + switch.leak_conductance * switch.leak_voltage
+
+    def period(up: complex, down: complex, i: complex) -> complex:
+        high, low = i / off, i / on
+        climb = switch.capacitance / off * np.log((high - down) / (high - up))
+        return complex(climb + switch.capacitance / on * np.log((up - low) / (down - low)))
+
+    point, found = (switch.upper, switch.lower, current), switch.period_sensitivities(drive)
+    for k, value in enumerate(point):
+        step = 1e-30 * value
+        moved = [x + (1j * step if i == k else 0.0) for i, x in enumerate(point)]
+        assert found[k] == pytest.approx(period(*moved).imag / step, rel=1e-9)
+
+
 def test_delays_lengthen_the_period_and_lower_the_landing() -> None:
     slow = dataclasses.replace(DEMO, set_delay=5e-6, reset_delay=3e-6)
     drive = Drive(2e-6)
