@@ -15,7 +15,10 @@ def split(words: Words, heads: int, size: int) -> Words:
     if size % 64 == 0:
         return words.reshape(shape)
     out = new_words(shape)
-    _split(words.reshape(planes * rows, words.shape[2]), size, out.reshape(-1, *shape[2:]))
+    _split(
+        words.reshape(planes * rows, words.shape[2]), size, out.reshape(planes * rows, *shape[2:])
+    )
+    out.flags.writeable = False  # like the words of PackedSpikes: the same compiled kernels
     return out
 
 

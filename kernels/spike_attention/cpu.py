@@ -1,8 +1,9 @@
-"""Spike attention with Numba.
+"""Spike attention with Numba: all of it by name, and here one token of the form with decay.
 
 Per head, the rows of S are taken once: decayed, then given one row of a table of the multiples of
 v, itself built by additions. The read-out lists each query channel |q_i| times and adds the listed
-rows in registers. Nothing branches on single spikes, which no processor could predict.
+rows in registers. Nothing branches on single spikes, which no processor could predict. The state
+is used where it lies; `_decaying_cpu` copies it into padded rows, which pays for many tokens.
 """
 
 from __future__ import annotations
