@@ -104,7 +104,8 @@ def _plain_layer(x: mx.array, weight: mx.array, spike: Callable[[mx.array], mx.a
 
 
 def _loss(sums: mx.array, labels: mx.array) -> mx.array:
-    return nn.losses.cross_entropy(sums.mean(0), labels).mean()
+    losses: mx.array = nn.losses.cross_entropy(mx.mean(sums, axis=0), labels)
+    return mx.mean(losses)
 
 
 def _descent(loss: Callable[[Weights], mx.array]) -> Step:
