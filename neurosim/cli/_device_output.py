@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -12,6 +16,17 @@ from neurosim.devices.experiments.style import with_prefix
 from neurosim.devices.preset import DevicePreset
 
 _MOST_ROWS = 40
+
+
+def write_json(options: argparse.Namespace, data: dict[str, Any]) -> None:
+    """`data` to where --json says, if anywhere."""
+    if options.json is None:
+        return
+    text = json.dumps(data, indent=1, allow_nan=False)
+    if options.json == "-":
+        print(text)
+    else:
+        Path(options.json).write_text(text + "\n", encoding="utf-8")
 
 
 def _cell(value: Cell, unit: str) -> str:
@@ -24,7 +39,7 @@ def _cell(value: Cell, unit: str) -> str:
     return with_prefix(value, unit)
 
 
-def _table(title: str, names: Sequence[str], left: int = 1) -> Table:
+def new_table(title: str, names: Sequence[str], left: int = 1) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for i, name in enumerate(names):
         table.add_column(name, justify="left" if i < left else "right")
@@ -34,7 +49,7 @@ def _table(title: str, names: Sequence[str], left: int = 1) -> Table:
 def print_experiment(found: Experiment, console: Console) -> None:
     """The table, what was driven, the flag, and every criterion with its verdict."""
     title = f"{found.id}: {found.title} - {found.device.name}"
-    table = _table(title, [name for name, _ in found.columns])
+    table = new_table(title, [name for name, _ in found.columns])
     for row in found.rows[:_MOST_ROWS]:
         cells = zip(row, found.columns, strict=True)
         table.add_row(*(_cell(value, unit) for value, (_, unit) in cells))
@@ -60,7 +75,7 @@ def print_presets(devices: Sequence[DevicePreset], console: Console, whole: bool
         for device in devices:
             console.print(str(device), highlight=False, markup=False)
         return
-    table = _table("devices", ("name", "status", "V_th", "V_h", "R_on", "R_off", "evidence"), 2)
+    table = new_table("devices", ("name", "status", "V_th", "V_h", "R_on", "R_off", "evidence"), 2)
     for device in devices:
         table.add_row(
             device.name,

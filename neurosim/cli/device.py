@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from neurosim.cli._device_output import print_experiment, print_presets
+from neurosim.cli._device_output import print_experiment, print_presets, write_json
 from neurosim.devices import experiments as lab
 from neurosim.devices.experiments.result import Experiment, plain
 from neurosim.devices.preset import PRESET_FOLDER, DevicePreset, load_device
-
-Found = tuple[list[Experiment], dict[str, Any]]
 
 
 def _numbers(option: str, text: str | None) -> list[float] | None:
@@ -32,23 +29,56 @@ def _numbers(option: str, text: str | None) -> list[float] | None:
     return values
 
 
+def _iv(device: DevicePreset, options: argparse.Namespace) -> list[Experiment]:
+    return [lab.current_voltage(device)]
+
+
 def _fire(device: DevicePreset, options: argparse.Namespace) -> list[Experiment]:
-    return [lab.rc_output(device, _numbers("--voltages", options.voltages))]
+    strengths = _numbers("--voltages", options.voltages)
+    return [lab.rc_output(device, strengths), lab.pulses_to_fire(device)]
+
+
+def _train(device: DevicePreset, options: argparse.Namespace) -> list[Experiment]:
+    return [lab.leaky_integration(device), lab.published_trains(device)]
 
 
 def _fi(device: DevicePreset, options: argparse.Namespace) -> list[Experiment]:
-    return [lab.frequency_curve(device, _numbers("--currents", options.currents), options.points)]
+    currents = _numbers("--currents", options.currents)
+    curve = lab.frequency_curve(device, currents, options.points)
+    return [curve] if currents else [curve, lab.strength_frequency(device)]
+
+
+def _relax(device: DevicePreset, options: argparse.Namespace) -> list[Experiment]:
+    return [lab.relaxation_time(device, options.seed), lab.self_relaxation(device)]
+
+
+def _variability(device: DevicePreset, options: argparse.Namespace) -> list[Experiment]:
+    runs = (
+        lab.threshold_statistics,
+        lab.ramp_dependence,
+        lab.delay_voltage,
+        lab.jitter,
+        lab.population,
+    )
+    return [run(device, options.seed) for run in runs]
 
 
 def _energy(device: DevicePreset, options: argparse.Namespace) -> list[Experiment]:
-    return [lab.spike_energy(device, options.current), lab.and_ts_neuron()]
+    currents = _numbers("--current", options.current)
+    if currents and len(currents) != 1:
+        raise ValueError(f"expected one --current, got {options.current!r}")
+    return [lab.spike_energy(device, currents[0] if currents else None), lab.and_ts_neuron()]
 
 
 Run = Callable[[DevicePreset, argparse.Namespace], list[Experiment]]
 EXPERIMENTS: dict[str, tuple[str, Run]] = {
-    "fire": ("threshold-driven fire: RC neuron", _fire),
-    "fi": ("firing rate against stimulus strength", _fi),
-    "energy": ("charge and energy of a spike", _energy),
+    "iv": ("quasi-static I-V (E1)", _iv),
+    "fire": ("threshold-driven fire: RC neuron and pulses to fire (E10, E7)", _fire),
+    "train": ("leaky integration of pulse trains (E6, E13)", _train),
+    "fi": ("firing rate against stimulus strength (E11, E9)", _fi),
+    "relax": ("relaxation against compliance and temperature, firing again (E5, E8)", _relax),
+    "variability": ("spread, ramps, delays, jitter, populations (E2-E4, E14, E15)", _variability),
+    "energy": ("charge and energy of a spike (E12, E16)", _energy),
 }
 
 
@@ -87,7 +117,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             sub.add_argument("--currents", metavar="A,A", help="currents, A")
             sub.add_argument("--points", type=int, default=25, help="points of the default grid")
         if name == "energy":
-            sub.add_argument("--current", type=float, help="constant current, A")
+            sub.add_argument("--current", metavar="A", help="constant current, A")
+    sub = actions.add_parser("spice", help="closed forms against ngspice (V7-V9)")
+    _common(sub)
+    sub.add_argument("--netlist", metavar="FILE", help="write the oscillator's netlist here")
+    sub.add_argument("--steps", type=int, default=20_000, help="steps a period (default 20000)")
+    sub = actions.add_parser("calibrate", help="measured CSV files to a preset with uncertainties")
+    sub.add_argument("files", nargs="+", metavar="FILE.csv", help="iv, pulse, delay or relax data")
+    sub.add_argument(
+        "--out", metavar="FILE.toml", default="calibrated.toml", help="preset to write"
+    )
+    sub.add_argument("--name", help="of the preset (default: the file's)")
+    sub.add_argument("--citation", default="", help="where the data come from")
+    _common(sub)
     sub = actions.add_parser("presets", help="list the devices, or print one with its sources")
     sub.add_argument("name", nargs="?", metavar="NAME|FILE.toml")
     _outputs(sub)
@@ -113,17 +155,6 @@ def emit(
     if options.json != "-":
         for experiment in found:
             print_experiment(experiment, console)
-
-
-def write_json(options: argparse.Namespace, data: dict[str, Any]) -> None:
-    """`data` to where --json says, if anywhere."""
-    if options.json is None:
-        return
-    text = json.dumps(data, indent=1, allow_nan=False)
-    if options.json == "-":
-        print(text)
-    else:
-        Path(options.json).write_text(text + "\n", encoding="utf-8")
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
@@ -176,6 +207,11 @@ def main(options: argparse.Namespace) -> int:
     if options.seed < 0:
         raise ValueError(f"expected --seed >= 0, got {options.seed}")
     device = load_device(options.preset)
+    if options.action in ("spice", "calibrate"):
+        from neurosim.cli import _device_lab
+
+        run = _device_lab.spice if options.action == "spice" else _device_lab.calibrate_files
+        return run(device, options, console)
     found = EXPERIMENTS[options.action][1](device, options)
     extra = {
         "command": options.action,

@@ -261,6 +261,7 @@ def load_device(name_or_path: str | Path) -> DevicePreset:
     """A shipped preset by name (`demo`, `and_ts`, `ag_v2c_w`, ...) or a user's TOML file."""
     path = find_preset(PRESET_FOLDER, name_or_path, "device")
     data = read_toml(path)
+    data.pop("calibration", None)  # standard errors and covariance, for people
     texts: dict[str, str] = {}
     for key in ("name", "status", "citation", "note"):
         value = data.pop(key, "" if key == "note" else None)

@@ -7,15 +7,26 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from neurosim.devices.experiments import figures_rc
+from neurosim.devices.experiments import figures_lab, figures_rc
 from neurosim.devices.experiments.result import Experiment
 from neurosim.devices.experiments.style import panels, settings
 
 Draw = Callable[[Axes, Experiment], None]
 PANELS: dict[str, tuple[Draw, ...]] = {
+    "E1": (figures_lab.draw_sweeps,),
+    "E2": (figures_lab.draw_statistics,),
+    "E3": (figures_lab.draw_ramp,),
+    "E4": (figures_lab.draw_delay,),
+    "E5": (figures_lab.draw_relaxation, figures_lab.draw_arrhenius),
+    "E6": (figures_lab.draw_integration,),
+    "E7": (figures_lab.draw_pulses,),
+    "E8": (figures_lab.draw_again,),
+    "E9": (figures_lab.draw_strength,),
     "E10": (figures_rc.draw_output, figures_rc.draw_strength),
     "E11": (figures_rc.draw_frequency,),
     "E12": (figures_rc.draw_energy,),
+    "E14": (figures_lab.draw_resonance,),
+    "E15": (figures_lab.draw_population,),
 }
 
 

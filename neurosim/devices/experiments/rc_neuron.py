@@ -42,8 +42,8 @@ def textbook_period(switch: ThresholdSwitch, drive: Drive) -> float:
     g_off, g_on = switch.conductance(False, drive), switch.conductance(True, drive)
     tau_off, tau_on = switch.capacitance / g_off, switch.capacitance / g_on
     high, low = current / g_off, current / g_on
-    peak = high + (switch.upper - high) * math.exp(-switch.set_delay / tau_off)
-    landing = low + (switch.lower - low) * math.exp(-switch.reset_delay / tau_on)
+    peak = switch.upper - (high - switch.upper) * math.expm1(-switch.set_delay / tau_off)
+    landing = switch.lower + (switch.lower - low) * math.expm1(-switch.reset_delay / tau_on)
     climb = tau_off * math.log1p((switch.upper - landing) / (high - switch.upper))
     fall = tau_on * math.log1p((peak - switch.lower) / (switch.lower - low))
     return climb + switch.set_delay + fall + switch.reset_delay

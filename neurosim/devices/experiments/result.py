@@ -1,4 +1,4 @@
-"""What an experiment returns: a table, machine-readable values, and its pass criteria with verdicts."""
+"""What an experiment returns: a table, machine-readable values, its criteria with verdicts."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from neurosim.devices.threshold_switch import Drive, ThresholdSwitch
 SEGMENT_TOLERANCE = 1e-5
 OSCILLATOR_TOLERANCES = ((50_000, 1e-4), (20_000, 3e-4))  # (steps per period, V8's limit)
 PULSE_TOLERANCE = 2e-5
-_PULSE_STEPS = 2_000  # of a pulse or gap
+_PULSE_STEPS = 10_000  # of a pulse or gap
 _SEGMENT_STEPS = 20_000
 _ON_STEPS = 200  # the step ceiling must resolve the discharge too
 
@@ -181,14 +181,18 @@ def compare_silence(switch: ThresholdSwitch) -> list[Comparison]:
 
 
 def compare_train(switch: ThresholdSwitch, train: PulseTrain) -> list[Comparison]:
-    """V9: number of the pulse that fires (exact) and the firing time, from rest at 0 V."""
+    """V9: number of the pulse that fires (exact) and the firing time, from rest at 0 V.
+
+    The device is the resistor R_off + R_o: only the first crossing of V_u counts, and SW would
+    switch within the step that crosses it, so that no stored point lies above V_u.
+    """
     switch = without_delays(switch)
     wanted = train_response(switch, train)
     if wanted.pulses == NEVER:
         raise ValueError(f"expected a train that fires, got {train}: raise its amplitude")
     text = deck(
         "pulses to fire",
-        [*branch(switch), *membrane(switch, 0.0, Drive()), *driver(train)],
+        [*fixed_branch(switch, False), *membrane(switch, 0.0, Drive()), *driver(train)],
         min(train.width, train.gap or train.width) / _PULSE_STEPS,
         wanted.time + 2.0 * train.period,
         [f"meas tran tf WHEN v(m)={switch.upper:.12g} RISE=1"],
