@@ -86,6 +86,9 @@ def _torch_blas() -> str | None:
 
 
 def _git(*arguments: str) -> str:
+    """What git says about our own tree; nothing where we are installed in somebody else's."""
+    if not (_ROOT / "pyproject.toml").is_file():
+        return ""
     try:
         result = subprocess.run(
             ["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=False

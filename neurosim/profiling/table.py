@@ -71,7 +71,8 @@ def print_head(head: Mapping[str, Any], roofline: Roofline, console: Console) ->
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}",
         versions,
         f"BLAS: {blas}",
-        f"{head['threads']} thread(s), load {machine['load']:.2f}, commit {head['commit'][:12]}",
+        f"{head['threads']} thread(s), load {machine['load']:.2f}, commit "
+        + (head["commit"][:12] or "unknown"),
         f"measured limits: read and add {levels}; sgemm {roofline.products / 1e9:.3g} GMAC/s",
         f"times: {head['clock']} per call, median (20 .. 80 percentile); x: rival over ours",
     ):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +124,17 @@ def test_errors_are_one_line(arguments: tuple[str, ...], message: str, capsys: C
     assert captured.out == ""
     assert captured.err.startswith("neurosim profile: ") and captured.err.count("\n") == 1
     assert message in captured.err
+
+
+def test_the_command_starts_itself_again_with_its_threads_fixed() -> None:
+    """As a user calls it: no thread count in the environment."""
+    given = {n: v for n, v in os.environ.items() if n not in environment.THREAD_VARIABLES}
+    command = [sys.executable, "-m", "neurosim", "profile", "pack", "--shape", "9x70"]
+    result = subprocess.run(
+        [*command, "--density", "0.5", "--json"], env=given, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["header"]["threads"] == 1
 
 
 def test_restart_fixes_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
