@@ -14,8 +14,8 @@ from neurosim.cli._device_output import new_table, write_json
 from neurosim.devices import spice as referee
 from neurosim.devices.calibration import calibrate, write_preset
 from neurosim.devices.calibration.figures import calibration_figure
+from neurosim.devices.experiments.energies import middle_current
 from neurosim.devices.experiments.result import plain
-from neurosim.devices.experiments.spike_energy import middle_current
 from neurosim.devices.experiments.style import save_figure, with_prefix
 from neurosim.devices.preset import DevicePreset
 from neurosim.devices.pulse_train import PulseTrain

@@ -101,4 +101,5 @@ def extract_sweeps(table: Table) -> Sweeps:
             f"deviation, got {counts.min()}"
         )
     step = float(np.median(values[:, 4]))
-    return Sweeps(numbers, *values[:, :4].T, compliance, step)
+    threshold, hold, on, off = values[:, :4].T
+    return Sweeps(numbers, threshold, hold, on, off, compliance, step)

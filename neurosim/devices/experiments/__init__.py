@@ -1,10 +1,10 @@
 """Experiments E1 to E16 of device.md section 4: each computes its own pass criterion."""
 
-from neurosim.devices.experiments.population import jitter, population
+from neurosim.devices.experiments.energies import and_ts_neuron, spike_energy
 from neurosim.devices.experiments.rc_neuron import frequency_curve, rc_output
 from neurosim.devices.experiments.relaxing import delay_voltage, relaxation_time, self_relaxation
 from neurosim.devices.experiments.result import Check, Experiment
-from neurosim.devices.experiments.spike_energy import and_ts_neuron, spike_energy
+from neurosim.devices.experiments.scatter import jitter, population
 from neurosim.devices.experiments.sweeps import (
     current_voltage,
     ramp_dependence,

@@ -21,7 +21,7 @@ def draw_sweeps(axes: Axes, found: Experiment) -> None:
     axes.semilogy(volts[keep], amps[keep], color=DARK, ls=":", label="other polarity")
     axes.set_xlabel("voltage (V)")
     axes.set_ylabel("current magnitude (A)")
-    axes.legend(loc="center left")
+    axes.legend(loc="center", bbox_to_anchor=(0.7, 0.5))
 
 
 def draw_statistics(axes: Axes, found: Experiment) -> None:
@@ -38,7 +38,7 @@ def draw_statistics(axes: Axes, found: Experiment) -> None:
             axes.plot(grid, norm.cdf(grid, mean, sigma), color=LIGHT, ls=dash, lw=2.2, zorder=0)
     axes.set_xlabel("voltage (V)")
     axes.set_ylabel("share of cycles below")
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
 
 
 def draw_ramp(axes: Axes, found: Experiment) -> None:
@@ -158,10 +158,9 @@ def draw_resonance(axes: Axes, found: Experiment) -> None:
     s = found.series
     axes.plot(s["noise"], s["theory"], color=MIDDLE, ls="--", label="theory")
     axes.plot(s["noise"], s["signal"], "o", color=DARK, label="simulated")
-    axes.set_xscale("log")
     axes.set_xlabel("noise kT / barrier")
     axes.set_ylabel("spikes in phase, per cycle")
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
 
 
 def draw_population(axes: Axes, found: Experiment) -> None:

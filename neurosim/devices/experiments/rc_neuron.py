@@ -70,7 +70,8 @@ def frequency_curve(
         raise ValueError(f"expected a list of finite currents in A, got {currents}")
     rates = np.array([switch.frequency(Drive(float(current))) for current in given])
     low, high = switch.rheobase(), switch.lock_up()
-    rows, worst, wrong = [], 0.0, 0
+    rows: list[tuple[float | None, ...]] = []
+    worst, wrong = 0.0, 0
     for current, rate in zip(given.tolist(), rates.tolist(), strict=True):
         inside = low < current < high
         wrong += (rate > 0.0) != inside

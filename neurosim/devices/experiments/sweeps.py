@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.stats import truncnorm
 
 from neurosim.devices.calibration.simulate import sweep_table
 from neurosim.devices.calibration.sweeps import extract_sweeps
 from neurosim.devices.experiments.result import Experiment, at_most
-from neurosim.devices.hazard import RAMP_SPREAD
+from neurosim.devices.hazard import RAMP_SPREAD, Hazard
 from neurosim.devices.preset import DevicePreset
 
 
@@ -22,7 +24,8 @@ def current_voltage(preset: DevicePreset) -> Experiment:
     step = min(1e-3, preset["hold_voltage"] / 20.0)
     hold = preset["hold_voltage"] / preset["on_resistance"]
     pair = np.array([[[preset["threshold_voltage"], preset["hold_voltage"]]]])
-    rows, series = [], {}
+    rows = []
+    series: dict[str, npt.NDArray[Any]] = {}
     worst = closing = 0.0
     ratio = 0.0
     for k, share in enumerate((1.5, 2.5, 10.0)):  # of the current at V_h, so that R_on is seen
@@ -68,7 +71,8 @@ def threshold_statistics(preset: DevicePreset, seed: int = 0, sweeps: int = 1000
     stats = preset.statistics()
     pairs = stats.cycles(preset["threshold_voltage"], preset["hold_voltage"], 1, sweeps, seed)
     own = stats.device_means(preset["threshold_voltage"], preset["hold_voltage"], 1, seed)[0]
-    rows, checks, series = [], [], {}
+    rows, checks = [], []
+    series: dict[str, npt.NDArray[Any]] = {}
     names = (("V_th", stats.threshold_cycle), ("V_h", stats.hold_cycle))
     for k, (name, sigma) in enumerate(names):
         values = pairs[0, :, k]
@@ -121,8 +125,6 @@ def ramp_dependence(preset: DevicePreset, seed: int = 0, draws: int = 4000) -> E
     scale = preset.extras.get("hazard.scale")
     spread = preset["threshold_spread_cycle"]
     if scale is None and spread == 0.0:
-        from neurosim.devices.hazard import Hazard
-
         law = Hazard.from_ramp(preset["threshold_voltage"], 0.01, 1.0)
     else:
         law = preset.hazard(1.0)

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.stats import kstest, norm
 
 from neurosim.devices.closed_forms import crossing_time
+from neurosim.devices.experiments.energies import middle_current
 from neurosim.devices.experiments.result import Experiment, at_least, at_most
-from neurosim.devices.experiments.spike_energy import middle_current
 from neurosim.devices.preset import DevicePreset
 from neurosim.devices.threshold_switch import Drive
 from neurosim.devices.thresholds import interval_jitter
