@@ -4,55 +4,56 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from numbers import Integral
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.kernels._arrays import contiguous, new_output
+from neurosim.kernels._arrays import new_output, new_outputs
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels._metal import metal_backends
+from neurosim.kernels._training import differentiable, values
 from neurosim.kernels.neuron import cpu, metal, reference
 
 __all__ = ["BACKENDS", "batch_norm_spikes", "fixed_norm_spikes", "integer_spikes"]
 
 BACKENDS: dict[str, Any] = {"cpu": cpu, "reference": reference, **metal_backends(metal)}
 """Of `integer_spikes`; the trained forms run on the CPU only, as parts of MLX graphs."""
+_INT64_MAX = 2**63 - 1
 
 
-def _rows(x: mx.array) -> npt.NDArray[np.float32]:
-    return contiguous(x, (-1, x.shape[-1]))
+_NORM, _FIXED = "batch_norm_spikes", "fixed_norm_spikes"
 
 
 @lru_cache
 def _training(levels: int, signed: bool) -> Any:
-    @mx.custom_function
     def forward(x: mx.array, log_gain: mx.array, shift: mx.array) -> tuple[mx.array, ...]:
-        rows = _rows(x)
-        out, out_view = new_output(x.shape)
-        mean, mean_view = new_output(log_gain.shape)
-        variance, variance_view = new_output(log_gain.shape)
+        gains, shifts = values(_NORM, log_gain), values(_NORM, shift)
+        rows = values(_NORM, x).reshape(-1, gains.size)
+        (out, out_view), (mean, mean_view), (variance, variance_view) = new_outputs(
+            x.shape, log_gain.shape, log_gain.shape
+        )
         cpu.statistics(rows, mean_view, variance_view)
-        scale = np.exp(np.asarray(log_gain)) / np.sqrt(variance_view + reference.EPSILON)
-        offset = np.asarray(shift) - mean_view * scale
+        scale = np.exp(gains) / np.sqrt(variance_view + reference.EPSILON)
+        offset = shifts - mean_view * scale
         cpu.spikes(rows, scale, offset, levels, signed, out_view.reshape(rows.shape))
         return out, mean, variance
 
-    @forward.vjp
     def backward(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
         x, log_gain, shift = primals
-        rows, gradient = _rows(x), _rows(cotangents[0])
-        dx, dx_view = new_output(x.shape)
-        dlog_gain, dlog_gain_view = new_output(log_gain.shape)
-        dshift, dshift_view = new_output(shift.shape)
+        (dx, dx_view), (dlog_gain, dlog_gain_view), (dshift, dshift_view) = new_outputs(
+            x.shape, log_gain.shape, shift.shape
+        )
+        rows = values(_NORM, x).reshape(-1, dshift_view.size)
         cpu.backward(
-            gradient,
+            values(_NORM, cotangents[0]).reshape(rows.shape),
             rows,
             np.asarray(outputs[1]),
             np.asarray(1 / np.sqrt(np.asarray(outputs[2]) + reference.EPSILON), np.float32),
-            np.exp(np.asarray(log_gain)),
-            np.asarray(shift),
+            np.exp(values(_NORM, log_gain)),
+            values(_NORM, shift),
             -levels - 0.5 if signed else -0.5,
             levels + 0.5,
             dx_view.reshape(rows.shape),
@@ -61,7 +62,28 @@ def _training(levels: int, signed: bool) -> Any:
         )
         return dx, dlog_gain, dshift
 
-    return forward
+    return differentiable(_NORM, forward, backward)
+
+
+def _check_norm(x: mx.array, levels: int, **parameters: mx.array) -> None:
+    """The kernels read as many parameters as x has channels, unchecked."""
+    if x.dtype != mx.float32 or x.ndim < 2 or not x.size:
+        raise ValueError(
+            f"expected an MLX float32 x (..., N) with a leading axis and no axis of 0, got {x.dtype} "
+            f"{tuple(x.shape)}"
+        )
+    for name, array in parameters.items():
+        if array.dtype != mx.float32 or array.shape != x.shape[-1:]:
+            raise ValueError(
+                f"expected an MLX float32 {name} of shape ({x.shape[-1]},), one per channel of x, got "
+                f"{array.dtype} {tuple(array.shape)}"
+            )
+    _check_levels(levels)
+
+
+def _check_levels(levels: int) -> None:
+    if not isinstance(levels, Integral) or not 1 <= levels <= 127:
+        raise ValueError(f"expected 1 to 127 levels (spikes are int8), got {levels!r}")
 
 
 def batch_norm_spikes(
@@ -71,23 +93,21 @@ def batch_norm_spikes(
 
     n = round((x - mean) / sqrt(variance + 1e-5) exp(log_gain) + shift), half away from zero,
     clipped to 0..levels (or -levels..levels). The gradient passes unchanged where n is not clipped.
-    Works inside `mx.grad` and `nn.value_and_grad`; not inside `mx.compile` or `mx.vmap`.
+    Works inside `mx.grad` and `nn.value_and_grad`; mx.compile, mx.vmap, mx.jvp and second
+    derivatives are refused.
 
     Args:
-        x: float32 (..., N); statistics are taken over all leading axes.
+        x: float32 (..., N), not empty; statistics are taken over all leading axes.
         log_gain, shift: float32 (N,), in spikes.
-        levels: the most spikes of one neuron.
+        levels: the most spikes of one neuron, 1..127.
         signed: an ON and an OFF neuron per channel.
 
     Returns:
         spikes (..., N) as float32, batch mean (N,), batch variance (N,) (no gradient for the last
         two).
     """
-    if x.ndim < 2 or x.shape[-1] != log_gain.shape[0]:
-        raise ValueError(
-            f"expected x (..., {log_gain.shape[0]}) with a leading axis, got {tuple(x.shape)}"
-        )
-    spikes, mean, variance = _training(levels, signed)(x, log_gain, shift)
+    _check_norm(x, levels, log_gain=log_gain, shift=shift)
+    spikes, mean, variance = _training(int(levels), bool(signed))(x, log_gain, shift)
     return spikes, mx.stop_gradient(mean), mx.stop_gradient(variance)
 
 
@@ -97,17 +117,17 @@ def fixed_norm_spikes(
     """The same neuron with fixed statistics: n = round(x scale + offset); no gradient.
 
     Args:
-        x: float32 (..., N).
+        x: float32 (..., N), not empty.
         scale, offset: float32 (N,).
 
     Returns:
         spikes (..., N), float32.
     """
-    rows = _rows(x)
+    _check_norm(x, levels, scale=scale, offset=offset)
+    rows = values(_FIXED, x).reshape(-1, x.shape[-1])
+    scales, offsets = values(_FIXED, scale), values(_FIXED, offset)
     out, view = new_output(x.shape)
-    cpu.spikes(
-        rows, np.asarray(scale), np.asarray(offset), levels, signed, view.reshape(rows.shape)
-    )
+    cpu.spikes(rows, scales, offsets, levels, signed, view.reshape(rows.shape))
     return out
 
 
@@ -123,7 +143,8 @@ def integer_spikes(
 
     Args:
         charge: integers (..., N) in weight units.
-        half_threshold, bias: integers (N,); a neuron fires at h, 3h, 5h, ... (module network).
+        half_threshold, bias: integers (N,), h > 0; a neuron fires at h, 3h, 5h, ... (module
+            network). Sums of charge and bias must fit int64.
         levels, signed: as above.
         backend: "auto", "cpu" (Numba, one thread), "reference" (numpy), "metal" or
             "metal-emulated".
@@ -131,17 +152,36 @@ def integer_spikes(
     Returns:
         int8 (..., N).
     """
-    if charge.shape[-1:] != bias.shape or half_threshold.shape != bias.shape:
+    named = {"charge": charge, "half_threshold": half_threshold, "bias": bias}
+    arrays = [_integers(name, array) for name, array in named.items()]
+    charges, halves, biases = arrays
+    if biases.ndim != 1 or charges.shape[-1:] != biases.shape or halves.shape != biases.shape:
         raise ValueError(
-            f"expected charge (..., N) with thresholds and biases (N,), got {charge.shape}, "
-            f"{half_threshold.shape} and {bias.shape}"
+            f"expected charge (..., N) with thresholds and biases (N,), got {charges.shape}, "
+            f"{halves.shape} and {biases.shape}"
         )
-    if not 1 <= levels <= 127:
-        raise ValueError(f"expected 1 to 127 levels (spikes are int8), got {levels}")
-    arrays: list[npt.NDArray[np.int64]] = [
-        np.ascontiguousarray(x, np.int64) for x in (charge, half_threshold, bias)
-    ]
-    arrays[0] = arrays[0].reshape(math.prod(charge.shape[:-1]), charge.shape[-1])
+    _check_levels(levels)
+    most = _INT64_MAX // (2 * int(levels) + 2)  # the kernels compare with (2 levels + 1) h
+    if not 0 < halves.min(initial=1) <= halves.max(initial=1) <= most:
+        raise ValueError(
+            f"expected half thresholds 1..{most}, got {halves.min()}..{halves.max()}; a neuron "
+            "that never fires has a large one"
+        )
+    shape = charges.shape
+    arrays[0] = charges.reshape(math.prod(shape[:-1]), shape[-1])
     module = choose("integer_spikes", backend, BACKENDS)
-    out: npt.NDArray[np.int8] = np.asarray(module.integer_spikes(*arrays, levels, signed))
-    return out.reshape(charge.shape)
+    out: npt.NDArray[np.int8] = np.asarray(
+        module.integer_spikes(*arrays, int(levels), bool(signed))
+    )
+    return out.reshape(shape)
+
+
+def _integers(name: str, array: Any) -> npt.NDArray[np.int64]:
+    """Row-major int64; floats would lose their fractions."""
+    whole = np.asarray(array)
+    if whole.dtype.kind not in "biu" or whole.dtype == np.uint64:
+        raise ValueError(
+            f"expected an integer {name} that fits int64, got {whole.dtype}; round and convert it "
+            "with astype(np.int64)"
+        )
+    return np.ascontiguousarray(whole, np.int64)
