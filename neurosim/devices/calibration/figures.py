@@ -37,6 +37,7 @@ def _draw_sweeps(axes: Any, sweeps: Sweeps, result: Calibration) -> None:
         axes.step(ordered, share, color=shade, label=f"{word}, {ordered.size} cycles")
     axes.set_xlabel("voltage (V)")
     axes.set_ylabel("share of cycles below")
+    axes.set_ylim(top=1.35)
     axes.set_title("data (dark), fitted normal (light)", fontsize=7.5, loc="left")
     axes.legend(loc="upper left")
 

@@ -38,7 +38,8 @@ def draw_statistics(axes: Axes, found: Experiment) -> None:
             axes.plot(grid, norm.cdf(grid, mean, sigma), color=LIGHT, ls=dash, lw=2.2, zorder=0)
     axes.set_xlabel("voltage (V)")
     axes.set_ylabel("share of cycles below")
-    axes.legend(loc="lower right")
+    axes.set_ylim(top=1.35)
+    axes.legend(loc="upper left")
 
 
 def draw_ramp(axes: Axes, found: Experiment) -> None:

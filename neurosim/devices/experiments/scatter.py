@@ -67,7 +67,7 @@ def jitter(preset: DevicePreset, seed: int = 0, draws: int = 100_000) -> Experim
     found = float(times.std(ddof=1))
     period = switch.period(drive).duration
     small = sigma / (asymptote - switch.upper)
-    barriers = np.linspace(0.3, 8.0, 12)
+    barriers = 1.0 / np.linspace(0.12, 2.4, 12)
     signal, theory = resonance(barriers, seed)
     top = int(np.argmax(theory))
     return Experiment(
