@@ -73,7 +73,8 @@ def print_head(head: Mapping[str, Any], roofline: Roofline, console: Console) ->
         f"BLAS: {blas}",
         f"{head['threads']} thread(s), load {machine['load']:.2f}, commit "
         + (head["commit"][:12] or "unknown"),
-        f"measured limits, one thread: read and add {levels}; sgemm {roofline.products / 1e9:.3g} GMAC/s",
+        f"measured limits of one thread: read and add {levels}; "
+        f"sgemm {roofline.products / 1e9:.3g} GMAC/s",
         f"times: {head['clock']} per call, median (20 .. 80 percentile); x: rival over ours",
     ):
         console.print(line, highlight=False, markup=False, style="dim", soft_wrap=True)
