@@ -1,6 +1,8 @@
-"""MLX arrays seen by Numba: zero-copy views, and outputs that a kernel writes into."""
+"""MLX arrays seen by numpy and Numba: zero-copy views, and outputs that a kernel writes into."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -26,3 +28,20 @@ def new_outputs(*shapes: tuple[int, ...]) -> list[tuple[mx.array, Floats]]:
 def contiguous(x: mx.array, shape: tuple[int, ...]) -> Floats:
     """The values of x in row-major order, reshaped; a view where its layout allows."""
     return np.ascontiguousarray(np.asarray(x)).reshape(shape)
+
+
+def host(x: Any) -> npt.NDArray[Any]:
+    """The values as numpy; bfloat16, which numpy lacks, exactly as float32."""
+    if isinstance(x, mx.array) and x.dtype == mx.bfloat16:
+        x = x.astype(mx.float32)
+    return np.asarray(x)
+
+
+def given(x: Any) -> Any:
+    """An argument as an array of its own kind: MLX stays, anything else becomes numpy."""
+    return x if isinstance(x, mx.array) else np.asarray(x)
+
+
+def kind_of(x: Any) -> str:
+    """Name of the element type of an array of either kind; other byte orders are not "float32"."""
+    return str(x.dtype).removeprefix("mlx.core.")

@@ -8,8 +8,10 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
+from neurosim.kernels._arrays import given, kind_of
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels._metal import metal_backends
+from neurosim.kernels._threads import check_threads
 from neurosim.kernels.grad_weight import cpu, metal, reference
 from neurosim.kernels.packed import PackedSpikes, pack
 
@@ -33,7 +35,8 @@ def grad_weight(
 
     Args:
         spikes: signed counts, int8, (L, I), or PackedSpikes (..., I).
-        gradient: of the result, float32, (L, O) or (..., O).
+        gradient: of the result, float32, finite ("dense" multiplies it by the zeros of silent
+            neurons too), (L, O) or (..., O).
         algo: "auto", "gather", "lut" or "dense"; CPU only.
         backend: "auto", "cpu" (Numba), "reference" (numpy), "metal" (the GPU, automatic for MLX
             arrays) or "metal-emulated".
@@ -44,18 +47,17 @@ def grad_weight(
     """
     mlx = isinstance(spikes, mx.array) or isinstance(gradient, mx.array)
     packed = _packed(spikes)
-    values = np.asarray(gradient)
+    values = given(gradient)
     expected = packed.shape[:-1]
-    if values.dtype != np.float32 or values.ndim < 2 or values.shape[:-1] != expected:
+    if kind_of(values) != "float32" or values.ndim < 2 or tuple(values.shape[:-1]) != expected:
         raise ValueError(
             f"expected a float32 gradient of shape {(*expected, 'O')} for spikes {packed.shape}, "
             f"got {values.dtype} {values.shape}"
         )
     if algo not in ("auto", *cpu.ALGORITHMS):
         raise ValueError(f"expected algo auto, {', '.join(cpu.ALGORITHMS)}; got {algo!r}")
-    if threads < 1:
-        raise ValueError(f"expected at least 1 thread, got {threads}")
-    flat = np.ascontiguousarray(values.reshape(packed.rows, values.shape[-1]))
+    check_threads(threads)
+    flat = np.ascontiguousarray(values).reshape(packed.rows, values.shape[-1])
     module = choose("grad_weight", backend, BACKENDS, packed, flat, mlx=mlx)
     if module is cpu:
         out: Any = cpu.product(packed, flat, algo, threads)
@@ -75,12 +77,13 @@ def grad_weight(
 def _packed(spikes: Any) -> PackedSpikes:
     if isinstance(spikes, PackedSpikes):
         return spikes
-    counts = np.asarray(spikes)
-    if counts.dtype != np.int8 or counts.ndim != 2:
+    counts = given(spikes)
+    if kind_of(counts) != "int8" or counts.ndim != 2:
         raise ValueError(
             f"expected int8 spike counts of shape (L, I), got {counts.dtype} {counts.shape}; "
             "convert with astype(np.int8), and add a token axis to a single row"
         )
+    counts = np.asarray(counts)
     low, high = int(counts.min(initial=0)), int(counts.max(initial=0))
     if low == -128:
         raise ValueError("expected counts -127..127, got -128, which cannot be packed; clip them")

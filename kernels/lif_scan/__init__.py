@@ -10,8 +10,10 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
+from neurosim.kernels._arrays import host
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels._metal import metal_backends
+from neurosim.kernels._threads import check_threads
 from neurosim.kernels.lif_scan import _training, cpu, metal, reference
 from neurosim.kernels.lif_scan._types import Gradients, LifWorkspace, Neuron, Scan
 from neurosim.kernels.packed import PackedSpikes
@@ -30,6 +32,7 @@ __all__ = [
 BACKENDS: dict[str, Any] = {"cpu": cpu, "reference": reference, **metal_backends(metal)}
 Floats = npt.NDArray[np.float32]
 _BINARY = Neuron()
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 def lif_scan(
@@ -90,10 +93,9 @@ def lif_scan(
     mlx = isinstance(x, mx.array)
     module = choose("lif_scan", backend, BACKENDS, mlx=mlx)
     shape = tuple(x.shape)
-    if threads < 1 or (threads > 1 and module is not cpu):
-        raise ValueError(
-            f"expected one thread (or more on the CPU backend), got {threads} for {backend!r}"
-        )
+    check_threads(threads)
+    if threads > 1 and module is not cpu:
+        raise ValueError(f"expected 1 thread on backend {backend!r}, got {threads}; use the CPU")
     parameters = _parameters(shape[-1], threshold, decay, gain)
     spikes, last, membrane = module.scan(
         _rows(x), *parameters, neuron, _state(state, shape, "state"), packed, save_membrane,
@@ -232,6 +234,8 @@ def _is_float32(x: Any) -> bool:
 
 
 def _check_input(x: Floats | mx.array, name: str) -> None:
+    if not isinstance(x, (np.ndarray, mx.array)):
+        raise ValueError(f"expected {name} as a numpy or MLX array, got {type(x).__name__}")
     if not _is_float32(x) or x.ndim < 2:
         raise ValueError(
             f"expected float32 {name} of shape (T, ..., N), got {x.dtype} {tuple(x.shape)}; "
@@ -251,6 +255,8 @@ def _state(state: Any, shape: tuple[int, ...], name: str) -> Any:
     """(R, N), or None for zero."""
     if state is None:
         return None
+    if not isinstance(state, (np.ndarray, mx.array)):
+        raise ValueError(f"expected {name} as a numpy or MLX array, got {type(state).__name__}")
     if not _is_float32(state) or tuple(state.shape) != shape[1:]:
         raise ValueError(
             f"expected a float32 {name} of shape {shape[1:]}, got {state.dtype} "
@@ -279,19 +285,22 @@ def _parameters(
 
 
 def _parameter(name: str, value: npt.ArrayLike, neurons: int, positive: bool = False) -> Floats:
-    if isinstance(value, float | int) and math.isfinite(value):
-        low, array = float(value), _constant(float(value), neurons)
+    if isinstance(value, float | int) and -_FLOAT32_MAX <= value <= _FLOAT32_MAX:
+        array = _constant(float(value), neurons)
+        low = float(np.float32(value))
     else:
-        array = np.asarray(value, np.float32)
+        with np.errstate(over="ignore"):
+            array = host(value).astype(np.float32)
         if array.shape not in ((), (neurons,)) or not np.isfinite(array).all():
+            came = value if array.ndim == 0 else f"shape {array.shape}"
             raise ValueError(
-                f"expected a finite {name}, one number or one per neuron {(neurons,)}, got "
-                f"shape {array.shape}"
+                f"expected a finite {name}, one number or one per neuron {(neurons,)}, got {came}; "
+                "float32 holds up to 3.4e38"
             )
         array = np.ascontiguousarray(np.broadcast_to(array, (neurons,)))
         low = float(array.min(initial=np.inf))
     if positive and not low > 0:
-        raise ValueError(f"expected positive {name}s, got {low:g}")
+        raise ValueError(f"expected positive {name}s, got {low:g} in float32")
     return array
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from neurosim.kernels._aligned import aligned
 from neurosim.kernels.packed import PackedSpikes
+from neurosim.kernels.packed._spikes import check_code
 
 Floats = npt.NDArray[np.floating]
 SURROGATES = ("atan", "fast_sigmoid", "boxcar", "sigmoid")
@@ -52,8 +53,9 @@ class Neuron:
     def __post_init__(self) -> None:
         if self.reset not in ("soft", "hard"):
             raise ValueError(f"expected reset soft or hard, got {self.reset!r}")
-        if self.levels is not None and not 1 <= self.levels <= 127:
-            raise ValueError(f"expected 1 to 127 levels (int8 counts), got {self.levels}")
+        if self.levels is not None:
+            check_code(self.levels, "thermometer")
+            object.__setattr__(self, "levels", int(self.levels))  # numpy's would compile again
         if self.levels is not None and self.reset == "hard":
             raise ValueError("expected a soft reset for integer spikes, got hard; use reset='soft'")
         if self.levels is None and self.signed:

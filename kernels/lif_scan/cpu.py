@@ -6,14 +6,13 @@ code, so that the inner loop holds nothing that a call does not need.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels._jit import compiled, inlined
+from neurosim.kernels._threads import pool
 from neurosim.kernels.lif_scan import _vectors as v64
 from neurosim.kernels.lif_scan._backward import backward, backward_into
 from neurosim.kernels.lif_scan._fire import fired, flat, padded, read, write
@@ -105,12 +104,7 @@ def fill(
     else:
         ends = [rows * piece // threads for piece in range(threads + 1)]
         pieces = zip(ends, ends[1:], strict=False)
-        list(_pool(threads).map(lambda piece: _scan(*arguments, *piece), pieces))
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="lif_scan")
+        list(pool(threads).map(lambda piece: _scan(*arguments, *piece), pieces))
 
 
 @inlined

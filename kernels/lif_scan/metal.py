@@ -175,7 +175,7 @@ def scan(
     shape = (neuron.planes, steps * rows, width) if pack else x.shape
     if not rows * neurons * steps:
         spikes = np.zeros(shape, np.uint32 if pack else np.int8)
-        last = np.zeros((rows, neurons), np.float32) if state is None else state
+        last = np.zeros((rows, neurons), np.float32) if state is None else np.array(state)
         return spikes, last if keep else None, np.zeros(x.shape, np.float32) if save else None
     spikes, membrane, last = launch(
         _scan,
@@ -221,7 +221,7 @@ def backward(
     if not rows * neurons * steps:
         dstate = np.zeros((rows, neurons), np.float32)
         if state_gradient is not None:
-            dstate = state_gradient
+            dstate = np.array(state_gradient)
         return np.zeros(x.shape, np.float32), dstate, nothing, nothing, nothing
     a, surrogate = neuron.sharpness, SURROGATES.index(neuron.surrogate)
     scale = (np.pi / 2 * a, a, 1 / (2 * a), a)[surrogate]

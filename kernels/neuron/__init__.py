@@ -69,14 +69,14 @@ def _check_norm(x: mx.array, levels: int, **parameters: mx.array) -> None:
     """The kernels read as many parameters as x has channels, unchecked."""
     if x.dtype != mx.float32 or x.ndim < 2 or not x.size:
         raise ValueError(
-            f"expected an MLX float32 x (..., N) with a leading axis and no axis of 0, got {x.dtype} "
-            f"{tuple(x.shape)}"
+            "expected an MLX float32 x (..., N) with a leading axis and no axis of 0, got "
+            f"{x.dtype} {tuple(x.shape)}"
         )
     for name, array in parameters.items():
         if array.dtype != mx.float32 or array.shape != x.shape[-1:]:
             raise ValueError(
-                f"expected an MLX float32 {name} of shape ({x.shape[-1]},), one per channel of x, got "
-                f"{array.dtype} {tuple(array.shape)}"
+                f"expected an MLX float32 {name} of shape ({x.shape[-1]},), one per channel of x, "
+                f"got {array.dtype} {tuple(array.shape)}"
             )
     _check_levels(levels)
 

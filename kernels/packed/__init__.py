@@ -9,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
+from neurosim.kernels._arrays import host
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels._metal import MetalBackend, metal_backends
 from neurosim.kernels.packed import cpu, metal, reference
@@ -54,10 +55,9 @@ def pack(
         density are computed once, when first asked for.
     """
     check_code(levels, code)
+    levels, signed = int(levels), bool(signed)
     mlx = isinstance(x, mx.array)
-    if isinstance(x, mx.array) and x.dtype == mx.bfloat16:  # unknown to numpy
-        x = x.astype(mx.float32)
-    values = np.asarray(x)
+    values = host(x)
     if values.ndim == 0 or values.dtype.kind not in "biuf":
         raise ValueError(
             f"expected spike counts of shape (..., D), got {values.dtype} {values.shape}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -40,16 +41,16 @@ class Patterns(NamedTuple):
 
 def check_code(levels: int, code: str) -> None:
     """Refuse what cannot be packed."""
-    if not 1 <= levels <= 127:
-        raise ValueError(f"expected 1 to 127 levels (int8 counts), got {levels}")
+    if not isinstance(levels, Integral) or not 1 <= levels <= 127:
+        raise ValueError(f"expected 1 to 127 levels (int8 counts), a whole number, got {levels!r}")
     if code not in _CODES:
         raise ValueError(f"expected code {' or '.join(_CODES)}, got {code!r}")
 
 
 def check_time_axis(axis: int | None, shape: tuple[int, ...]) -> None:
     """Refuse an axis that is not one of the leading ones."""
-    if axis is not None and not 0 <= axis < len(shape) - 1:
-        raise ValueError(f"expected a time axis 0..{len(shape) - 2} of {shape}, got {axis}")
+    if axis is not None and not (isinstance(axis, Integral) and 0 <= axis < len(shape) - 1):
+        raise ValueError(f"expected a time axis 0..{len(shape) - 2} of {shape}, got {axis!r}")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -162,8 +163,12 @@ class PackedSpikes:
         return self.words.reshape(len(self) * self.rows, self.words.shape[2])
 
     def unpack(self, dtype: npt.DTypeLike = np.int8) -> npt.NDArray[np.number]:
-        """Counts (..., D)."""
+        """Counts (..., D); signed ones in signed types only."""
         wanted = np.dtype(dtype)
+        if wanted.kind not in "biuf" or (self.signed and wanted.kind == "u"):
+            raise ValueError(
+                f"expected a {'signed ' * self.signed}number type for {self!r}, got {wanted}"
+            )
         kind = np.float32 if wanted.kind == "f" and wanted.itemsize >= 4 else np.int8
         counts = cpu.unpack(self.words, self.levels, self.signed, self.code, self.size, kind)
         if wanted == np.bool_ and len(self) == 1:

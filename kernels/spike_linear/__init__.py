@@ -8,8 +8,10 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
+from neurosim.kernels._arrays import given, kind_of
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels._metal import metal_backends
+from neurosim.kernels._threads import check_threads
 from neurosim.kernels.packed import PackedSpikes
 from neurosim.kernels.spike_linear import cpu, metal, reference
 from neurosim.kernels.spike_linear._cost import ALGORITHMS
@@ -59,6 +61,7 @@ def spike_linear(
     Args:
         spikes: signed counts, int8, (L, I), or PackedSpikes (..., I).
         weight: int8 or float32, (I, O), or a PackedWeight, which saves packing it at every call.
+            Floats must be finite: "dense" multiplies the weights of silent inputs too, by 0.
         algo: see above.
         backend: "auto", "cpu", "reference" (numpy), "metal" (the GPU, automatic for MLX arrays),
             "metal-emulated". Others than "cpu" have one algorithm, in the order of "gather".
@@ -97,8 +100,8 @@ def spike_linear(
 def _checked_spikes(spikes: Any) -> Any:
     if isinstance(spikes, PackedSpikes):
         return spikes
-    counts = np.asarray(spikes)
-    if counts.dtype != _INT8 or counts.ndim != 2:
+    counts = given(spikes)
+    if kind_of(counts) != "int8" or counts.ndim != 2:
         raise ValueError(
             f"expected int8 spike counts of shape (L, I), got {counts.dtype} {counts.shape}; "
             "convert with astype(np.int8), and add a token axis to a single row"
@@ -109,10 +112,11 @@ def _checked_spikes(spikes: Any) -> Any:
 def _checked_weight(weight: Any) -> Any:
     if isinstance(weight, PackedWeight):
         return weight
-    values = np.asarray(weight)
-    if values.dtype not in (_INT8, _FLOAT32) or values.ndim != 2:
+    values = given(weight)
+    if kind_of(values) not in ("int8", "float32") or values.ndim != 2:
         raise ValueError(
-            f"expected int8 or float32 weights of shape (I, O), got {values.dtype} {values.shape}"
+            f"expected int8 or float32 weights of shape (I, O), got {values.dtype} {values.shape}; "
+            "convert with astype, or give a PackedWeight"
         )
     return np.ascontiguousarray(values)
 
@@ -137,8 +141,7 @@ def _check_sizes(spikes: Any, weight: Any) -> None:
 def _check_options(algo: str, threads: int) -> None:
     if algo not in ("auto", *ALGORITHMS):
         raise ValueError(f"expected algo auto, {', '.join(ALGORITHMS)}; got {algo!r}")
-    if threads < 1:
-        raise ValueError(f"expected at least 1 thread, got {threads}")
+    check_threads(threads)
 
 
 def _result(sums: Any, shape: tuple[int, ...], weight: Any, out_dtype: Any, mlx: bool) -> Any:

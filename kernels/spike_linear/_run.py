@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels._aligned import aligned
+from neurosim.kernels._threads import pool
 from neurosim.kernels.packed import Events, PackedSpikes, pack
 from neurosim.kernels.spike_linear import _gather, _lut, _pattern
 from neurosim.kernels.spike_linear._partial import LONGEST
@@ -150,7 +149,7 @@ def _spread(fill: Callable[[Piece], None], panels: int, rows: int, threads: int)
         fill((0, panels, 0, rows))
         return
     first, *others = _pieces(panels, rows, threads)
-    results = _pool(threads - 1).map(fill, others)
+    results = pool(threads - 1).map(fill, others)
     fill(first)  # by the caller, which would only wait
     for _ in results:
         pass
@@ -173,8 +172,3 @@ def _pieces(panels: int, rows: int, threads: int) -> Iterator[Piece]:
                 *(panels * p // across, panels * (p + 1) // across),
                 *(rows * r // down, rows * (r + 1) // down),
             )
-
-
-@functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="spike_linear")

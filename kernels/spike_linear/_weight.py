@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels._aligned import aligned
+from neurosim.kernels._arrays import host
 from neurosim.kernels._jit import compiled
 from neurosim.kernels._lanes import load, store
 
@@ -86,7 +87,7 @@ class PackedWeight:
                 less where half of the last panel would be empty.
             scale: of integers only, what a unit is worth in each output, (O,).
         """
-        values = np.asarray(weight)
+        values = host(weight)
         if values.ndim != 2 or values.dtype.kind not in "biuf":
             raise ValueError(f"expected weights of shape (I, O), got {values.dtype} {values.shape}")
         if bits not in _FIELDS:
@@ -98,7 +99,7 @@ class PackedWeight:
         else:
             _check_range(values, bits)
             panels = _fields(values.astype(np.int8, copy=False), bits, width)
-        kept = None if scale is None else np.ascontiguousarray(scale, np.float32)
+        kept = None if scale is None else np.array(scale, np.float32)  # not the caller's memory
         return cls(panels, (inputs, outputs), bits, kept)
 
     @classmethod
@@ -110,12 +111,14 @@ class PackedWeight:
         scale = max |weight| / (2^(bits - 1) - 1) over the inputs of an output (1 where all are 0),
         value = weight / scale rounded half to even; symmetric, so -128 and -8 are not used.
         """
-        values = np.asarray(weight, np.float64)
+        values = host(weight).astype(np.float64)
         if bits not in (8, 4):
             raise ValueError(f"expected 8 or 4 bits, got {bits}; pack() keeps floats")
         if values.ndim != 2 or not np.isfinite(values).all():
             raise ValueError(f"expected finite weights of shape (I, O), got {values.shape}")
         largest = np.abs(values).max(axis=0, initial=0)
+        if largest.max(initial=0) > np.finfo(np.float32).max:
+            raise ValueError(f"expected weights of float32's range, got {largest.max():g}")
         scale = np.where(largest > 0, largest / ((1 << (bits - 1)) - 1), 1).astype(np.float32)
         scale = np.where(scale > 0, scale, np.finfo(np.float32).smallest_subnormal)
         limit = (1 << (bits - 1)) - 1  # float32 rounding of the scale may push a quotient past it
@@ -215,7 +218,12 @@ def _fields(values: npt.NDArray[np.int8], bits: int, width: int) -> npt.NDArray[
 
 def _floats(values: npt.NDArray[Any], bits: int) -> npt.NDArray[Any]:
     """float32, or the bits of float16."""
-    single = values.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32, copy=False)
+    if single is not values and values.dtype.kind == "f":
+        lost = np.isinf(single) & ~np.isinf(values)
+        if lost.any():
+            raise ValueError(f"expected weights of float32's range, got {values[lost][0]:g}")
     if bits == 32:
         return single
     with np.errstate(over="ignore"):

@@ -235,6 +235,8 @@ def supports(*arguments: Any) -> str | None:
     """Why these arguments cannot run, or None."""
     arrays = [a.panels if isinstance(a, PackedWeight) else a for a in arguments]
     sizes = [int(np.prod(a.shape, dtype=np.int64)) for a in arrays if hasattr(a, "shape")]
+    if len(sizes) > 1:
+        sizes.append(sizes[0] // max(arrays[0].shape[-1], 1) * arrays[1].shape[-1])
     if max(sizes, default=0) >= 2**31:
         return "expected arrays of fewer than 2^31 elements, which the kernel indexes by int32"
     return None

@@ -278,8 +278,8 @@ X = np.zeros((3, 2, 4), np.float32)
         (X, {"output": "bits"}, "int8 or packed, got 'bits'"),
         (X, {"backend": "gpu"}, "got 'gpu'"),
         (X, {"token_major": True}, "output packed for token_major"),
-        (X, {"threads": 0}, "got 0 for 'auto'"),
-        (X, {"threads": 2, "backend": "reference"}, "got 2 for 'reference'"),
+        (X, {"threads": 0}, "at least 1 thread, got 0"),
+        (X, {"threads": 2, "backend": "reference"}, "1 thread on backend 'reference', got 2"),
     ],
 )
 def test_refusals(x: np.ndarray, arguments: dict[str, object], message: str) -> None:

@@ -47,7 +47,7 @@ def spikes(x: mx.array) -> mx.array:
 @pytest.mark.parametrize(
     "transformed",
     [
-        lambda x: mx.eval(mx.jvp(spikes, (x,), (x,))),
+        lambda x: mx.eval(mx.jvp(spikes, [x], [x])),
         lambda x: mx.eval(mx.vmap(spikes)(x[None])),
         lambda x: mx.eval(mx.compile(spikes)(x)),
         lambda x: mx.eval(mx.grad(lambda y: mx.grad(lambda z: (spikes(z) * z).sum())(y).sum())(x)),
