@@ -9,6 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
+_KINDS: dict[str, tuple[Any, Any]] = {
+    "int8": (np.dtype(np.int8), mx.int8),
+    "float32": (np.dtype(np.float32), mx.float32),
+}
+"""Of numpy and of MLX."""
 
 
 def new_output(shape: tuple[int, ...]) -> tuple[mx.array, Floats]:
@@ -42,6 +47,7 @@ def given(x: Any) -> Any:
     return x if isinstance(x, mx.array) else np.asarray(x)
 
 
-def kind_of(x: Any) -> str:
-    """Name of the element type of an array of either kind; other byte orders are not "float32"."""
-    return str(x.dtype).removeprefix("mlx.core.")
+def is_a(x: Any, *kinds: str) -> bool:
+    """Whether the elements of an array of either kind have one of these types, in native order."""
+    mlx = isinstance(x, mx.array)
+    return any(x.dtype == _KINDS[kind][mlx] for kind in kinds)

@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.kernels._arrays import given, kind_of
+from neurosim.kernels._arrays import given, is_a
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels._metal import metal_backends
 from neurosim.kernels._threads import check_threads
@@ -49,7 +49,7 @@ def grad_weight(
     packed = _packed(spikes)
     values = given(gradient)
     expected = packed.shape[:-1]
-    if kind_of(values) != "float32" or values.ndim < 2 or tuple(values.shape[:-1]) != expected:
+    if not is_a(values, "float32") or values.ndim < 2 or tuple(values.shape[:-1]) != expected:
         raise ValueError(
             f"expected a float32 gradient of shape {(*expected, 'O')} for spikes {packed.shape}, "
             f"got {values.dtype} {values.shape}"
@@ -78,7 +78,7 @@ def _packed(spikes: Any) -> PackedSpikes:
     if isinstance(spikes, PackedSpikes):
         return spikes
     counts = given(spikes)
-    if kind_of(counts) != "int8" or counts.ndim != 2:
+    if not is_a(counts, "int8") or counts.ndim != 2:
         raise ValueError(
             f"expected int8 spike counts of shape (L, I), got {counts.dtype} {counts.shape}; "
             "convert with astype(np.int8), and add a token axis to a single row"

@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.kernels._arrays import host
+from neurosim.kernels._arrays import host, is_a
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels._metal import metal_backends
 from neurosim.kernels._threads import check_threads
@@ -229,14 +229,10 @@ def lif_spikes(
     return spikes.reshape(x.shape), last.reshape(x.shape[1:])
 
 
-def _is_float32(x: Any) -> bool:
-    return bool(x.dtype == (mx.float32 if isinstance(x, mx.array) else np.float32))
-
-
 def _check_input(x: Floats | mx.array, name: str) -> None:
     if not isinstance(x, (np.ndarray, mx.array)):
         raise ValueError(f"expected {name} as a numpy or MLX array, got {type(x).__name__}")
-    if not _is_float32(x) or x.ndim < 2:
+    if not is_a(x, "float32") or x.ndim < 2:
         raise ValueError(
             f"expected float32 {name} of shape (T, ..., N), got {x.dtype} {tuple(x.shape)}; "
             "convert with astype, and add a time axis to a single step"
@@ -257,7 +253,7 @@ def _state(state: Any, shape: tuple[int, ...], name: str) -> Any:
         return None
     if not isinstance(state, (np.ndarray, mx.array)):
         raise ValueError(f"expected {name} as a numpy or MLX array, got {type(state).__name__}")
-    if not _is_float32(state) or tuple(state.shape) != shape[1:]:
+    if not is_a(state, "float32") or tuple(state.shape) != shape[1:]:
         raise ValueError(
             f"expected a float32 {name} of shape {shape[1:]}, got {state.dtype} "
             f"{tuple(state.shape)}"

@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.kernels._arrays import given, kind_of
+from neurosim.kernels._arrays import given, is_a
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels._metal import metal_backends
 from neurosim.kernels._threads import check_threads
@@ -101,7 +101,7 @@ def _checked_spikes(spikes: Any) -> Any:
     if isinstance(spikes, PackedSpikes):
         return spikes
     counts = given(spikes)
-    if kind_of(counts) != "int8" or counts.ndim != 2:
+    if not is_a(counts, "int8") or counts.ndim != 2:
         raise ValueError(
             f"expected int8 spike counts of shape (L, I), got {counts.dtype} {counts.shape}; "
             "convert with astype(np.int8), and add a token axis to a single row"
@@ -113,7 +113,7 @@ def _checked_weight(weight: Any) -> Any:
     if isinstance(weight, PackedWeight):
         return weight
     values = given(weight)
-    if kind_of(values) not in ("int8", "float32") or values.ndim != 2:
+    if not is_a(values, "int8", "float32") or values.ndim != 2:
         raise ValueError(
             f"expected int8 or float32 weights of shape (I, O), got {values.dtype} {values.shape}; "
             "convert with astype, or give a PackedWeight"

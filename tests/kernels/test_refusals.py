@@ -123,8 +123,8 @@ def test_metal_counts_the_elements_of_the_result_too() -> None:
 
 
 def _in_threads() -> None:
-    spike_linear(np.ones((64, 70), np.int8), np.ones((70, 80), np.float32), threads=3)
-    lif_scan(np.ones((2, 8, 70), np.float32), threads=3)
+    spike_linear(np.ones((64, 70), np.int8), np.ones((70, 80), np.float32), threads=2)
+    lif_scan(np.ones((2, 8, 70), np.float32), threads=2)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
