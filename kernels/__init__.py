@@ -15,6 +15,7 @@ from neurosim.kernels.spike_linear._training import trainable_linear
 from neurosim.kernels.spike_linear._training_layer import trainable_linear_lif
 from neurosim.kernels.spike_linear_lif import spike_linear_lif
 from neurosim.kernels.spike_taps import spike_taps
+from neurosim.kernels.training_stack import trainable_stack
 
 __all__ = [
     "LifWorkspace",
@@ -39,5 +40,6 @@ __all__ = [
     "trainable_linear",
     "trainable_linear_lif",
     "trainable_sdsa",
+    "trainable_stack",
     "unpack",
 ]

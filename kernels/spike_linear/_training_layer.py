@@ -157,22 +157,44 @@ class _Layer:
         if "state" in self._names:
             gradients["state"] = mx.array(dstate)
         for spikes, view in others:
-            self._spike_gradient(kept, gradient, end, du, right, rows_of(view))
+            spike_gradient(
+                self._neuron, kept.membrane, kept.scales, gradient, du, not end.any(), right,
+                rows_of(view),
+            )  # fmt: skip
             gradients["spikes"] = spikes
         return [gradients[name] for name in self._names]
 
-    def _spike_gradient(
-        self, kept: _Kept, gradient: Floats, end: Floats, du: Floats, right: Floats, out: Floats
-    ) -> None:
-        """Fill out (T R, I) with the gradient of the spikes."""
-        neuron, (decay, gain, threshold) = self._neuron, kept.scales
-        limited = neuron.levels is not None or neuron.surrogate == "boxcar"
-        commutes = neuron.reset == "soft" and neuron.detach_reset and not end.any()
-        if limited and commutes and (decay == decay[0]).all():
-            slopes = listed_slopes(
-                rows_of(gradient), rows_of(kept.membrane), threshold, gain, neuron, LISTED_SHARE
-            )
-            if slopes is not None:
-                slopes.times(right, out, True, float(decay[0]), self._shape[1])
-                return
-        Left.of(rows_of(du)).times_transposed(right, out)
+
+def spike_gradient(
+    neuron: Neuron,
+    membrane: Floats,
+    scales: tuple[Floats, Floats, Floats],
+    gradient: Floats,
+    du: Floats,
+    commutes: bool,
+    right: Floats,
+    out: Floats,
+) -> None:
+    """Fill out (T R, I) with the gradient of a layer's incoming spikes.
+
+    Args:
+        neuron: of the layer.
+        membrane: u, (T, R, O).
+        scales: decay, gain and threshold, (O,).
+        gradient: of the layer's spikes, (T, R, O).
+        du: of its sums, (T, R, O).
+        commutes: whether there is no gradient of the last state, so that decay may commute.
+        right: its weight, (I, O).
+        out: filled.
+    """
+    decay, gain, threshold = scales
+    limited = neuron.levels is not None or neuron.surrogate == "boxcar"
+    commutes = commutes and neuron.reset == "soft" and neuron.detach_reset
+    if limited and commutes and (decay == decay[0]).all():
+        slopes = listed_slopes(
+            rows_of(gradient), rows_of(membrane), threshold, gain, neuron, LISTED_SHARE
+        )
+        if slopes is not None:
+            slopes.times(right, out, True, float(decay[0]), du.shape[1])
+            return
+    Left.of(rows_of(du)).times_transposed(right, out)
