@@ -9,7 +9,7 @@ from neurosim.kernels._dispatch import announce
 from neurosim.kernels.packed import PackedSpikes
 from neurosim.kernels.spike_conv2d._columns import Columns
 from neurosim.kernels.spike_conv2d._geometry import Geometry
-from neurosim.kernels.spike_linear._by_density import cheapest
+from neurosim.kernels.spike_linear._cost import cheapest
 from neurosim.kernels.spike_linear._gather import gather
 from neurosim.kernels.spike_linear._run import run, spread_rows
 from neurosim.kernels.spike_linear._types import Sums
@@ -34,7 +34,7 @@ def sums_of(columns: Columns, weight: PackedWeight, algo: str, threads: int) -> 
     """The same of neighbourhoods."""
     if algo == "auto":
         active = round(columns.density * columns.rows * columns.size)
-        algo = cheapest(columns, active, weight, ALGORITHMS)
+        algo = cheapest(columns, weight, ALGORITHMS, active)
         announce(f"spike_conv2d of {weight.bits}-bit weights", f"{algo}, by predicted cost")
     if algo == "gather" and len(columns) == 1:
         return _gathered(columns, weight, threads)

@@ -78,14 +78,14 @@ class Work:
     planes: int = 1
 
     @classmethod
-    def of(cls, spikes: PackedSpikes, weight: PackedWeight) -> Work:
-        """Counted in the packed bits."""
-        counted = _counted(spikes.words)
+    def of(cls, spikes: PackedSpikes, weight: PackedWeight, active: int | None = None) -> Work:
+        """Counted in the packed bits; or without them, and without a union, from `active`."""
+        active, union = _counted(spikes.words) if active is None else (active, 0)
         panels = weight.panels.shape[0]
         sides = 1 + spikes.signed
         planes = sides * min(spikes.levels.bit_length(), len(spikes) // sides)
-        sizes = (spikes.words.shape[1], spikes.size, panels * weight.width, panels)
-        return cls(*sizes, int(counted[0]), int(counted[1]), sides * spikes.levels, planes)
+        sizes = (spikes.rows, spikes.size, panels * weight.width, panels)
+        return cls(*sizes, int(active), int(union), sides * spikes.levels, planes)
 
     def times(self, costs: Costs) -> dict[str, float]:
         """Predicted nanoseconds of every algorithm that can do it."""
@@ -113,10 +113,21 @@ def cannot(algo: str, rows: int, classes: int) -> str | None:
 
 
 def cheapest(
-    spikes: PackedSpikes, weight: PackedWeight, among: tuple[str, ...] = ALGORITHMS
+    spikes: PackedSpikes,
+    weight: PackedWeight,
+    among: tuple[str, ...] = ALGORITHMS,
+    active: int | None = None,
 ) -> str:
-    """The algorithm that should be the fastest."""
-    times = Work.of(spikes, weight).times(MEASURED[weight.bits, far(spikes.words.shape[1], weight)])
+    """The algorithm that should be the fastest.
+
+    Args:
+        spikes, weight: the factors; of spikes only sizes are read where `active` is given.
+        among: the algorithms to choose from.
+        active: neurons with a count other than 0, counted if None. Without the bits the work of
+            "pattern" is unknown: leave it out of `among`.
+    """
+    work = Work.of(spikes, weight, active)
+    times = work.times(MEASURED[weight.bits, far(work.rows, weight)])
     return min((algo for algo in times if algo in among), key=lambda algo: times[algo])
 
 

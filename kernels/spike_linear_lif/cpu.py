@@ -13,7 +13,7 @@ from neurosim.kernels._dispatch import announce
 from neurosim.kernels.packed import Events, PackedSpikes, pack
 from neurosim.kernels.packed import cpu as packed
 from neurosim.kernels.spike_linear import _lut
-from neurosim.kernels.spike_linear._by_density import cheapest
+from neurosim.kernels.spike_linear._cost import cheapest
 from neurosim.kernels.spike_linear._run import SUMS, classed, far
 from neurosim.kernels.spike_linear_lif._gather import gather
 from neurosim.kernels.spike_linear_lif._scan import scan
@@ -32,7 +32,7 @@ def layer_by(algo: str, layer: Layer) -> Found:
     """By one algorithm; "auto" takes the one whose sums should be the fastest."""
     weight, neuron = layer.weight, layer.neuron
     if algo == "auto":
-        algo = cheapest(layer.spikes, _active(layer.spikes), weight, ALGORITHMS)
+        algo = cheapest(layer.spikes, weight, ALGORITHMS, _active(layer.spikes))
         announce(f"spike_linear_lif of {weight.bits}-bit weights", f"{algo}, by predicted cost")
     kind, rows, outputs = layer.state.dtype, layer.spikes.rows, weight.shape[1]
     padded = weight.panels.shape[0] * weight.width

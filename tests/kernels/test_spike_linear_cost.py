@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -34,6 +34,8 @@ def test_work_is_counted_in_the_bits(levels: int, signed: bool) -> None:
         assert (work.rows, work.inputs, work.outputs, work.panels) == (rows, inputs, 192, 3)
         assert work.classes == levels * (1 + signed)
         assert work.planes == levels.bit_length() * (1 + signed)
+        known = Work.of(pack(counts, levels, signed), weight, active=work.active)
+        assert known == replace(work, union=0)
 
 
 def test_times_are_what_the_costs_say() -> None:
@@ -57,6 +59,17 @@ def test_choices(bits: int) -> None:
     repeated = np.repeat(rng.random((1, 2048)) < 0.4, 4, axis=0)
     assert cheapest(pack(repeated), large) == "pattern"
     assert cheapest(pack(repeated[:3]), large) != "pattern"
+
+
+def test_choices_from_a_known_number_of_spikes() -> None:
+    """The bits are not counted again: only what is given decides."""
+    rng = np.random.default_rng(0)
+    weight = PackedWeight.pack(rng.integers(-8, 8, (512, 512)), 8)
+    few, many = (pack(rng.random((1024, 512)) < density) for density in (0.02, 0.5))
+    among = ("gather", "lut")
+    assert cheapest(few, weight, among, few.count) == cheapest(few, weight, among) == "gather"
+    assert cheapest(few, weight, among, many.count) == "lut"
+    assert cheapest(many, weight, among, few.count) == "gather"
 
 
 def test_what_cannot_run() -> None:
