@@ -2,7 +2,7 @@
 
 from neurosim.kernels._available import backends
 from neurosim.kernels.grad_weight import grad_weight
-from neurosim.kernels.lif_scan import LifWorkspace, Neuron, lif_backward, lif_scan, lif_spikes
+from neurosim.kernels.lif_scan import LifWorkspace, Neuron, lif_backward, lif_scan, trainable_lif
 from neurosim.kernels.packed import PackedSpikes, pack, unpack
 from neurosim.kernels.sdsa import sdsa
 from neurosim.kernels.sdsa._training import trainable_sdsa
@@ -26,7 +26,6 @@ __all__ = [
     "grad_weight",
     "lif_backward",
     "lif_scan",
-    "lif_spikes",
     "pack",
     "sdsa",
     "spike_attention",
@@ -37,6 +36,7 @@ __all__ = [
     "spike_taps",
     "trainable_attention",
     "trainable_conv2d",
+    "trainable_lif",
     "trainable_linear",
     "trainable_linear_lif",
     "trainable_sdsa",

@@ -26,7 +26,7 @@ __all__ = [
     "Scan",
     "lif_backward",
     "lif_scan",
-    "lif_spikes",
+    "trainable_lif",
 ]
 
 BACKENDS: dict[str, Any] = {"cpu": cpu, "reference": reference, **metal_backends(metal)}
@@ -161,7 +161,7 @@ def lif_backward(
     return Gradients(_like(dx, shape, mlx), _like(dstate, shape[1:], mlx), *parameters)
 
 
-def lif_spikes(
+def trainable_lif(
     x: mx.array,
     threshold: mx.array | float = 1.0,
     decay: mx.array | float = 0.5,
@@ -214,7 +214,7 @@ def lif_spikes(
             )
         arrays[name] = mx.broadcast_to(value, (neurons,))
     gpu = backend == "auto" and mx.default_device() == mx.gpu
-    module = choose("lif_spikes", backend, BACKENDS, mlx=gpu)
+    module = choose("trainable_lif", backend, BACKENDS, mlx=gpu)
     if _training.is_lazy(module):
         scales = (
             arrays[name] if name in arrays else mx.full((neurons,), numbers[name])

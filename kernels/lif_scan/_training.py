@@ -14,7 +14,7 @@ from neurosim.kernels._training import differentiable, values
 from neurosim.kernels.lif_scan import cpu
 from neurosim.kernels.lif_scan._types import LifWorkspace, Neuron
 
-_NAME = "lif_spikes"
+_NAME = "trainable_lif"
 SCALES = ("decay", "gain", "threshold")
 Floats = npt.NDArray[np.float32]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from neurosim.kernels.lif_scan import Neuron, lif_spikes
+from neurosim.kernels.lif_scan import Neuron, trainable_lif
 from neurosim.kernels.spike_attention._training import trainable_attention
 
 _NAME = "trainable_sdsa"
@@ -28,8 +28,8 @@ def trainable_sdsa(
     """`sdsa` for training: works in `mx.grad` and `nn.value_and_grad`.
 
     The same spikes, while sums are whole and below 2^24. AND is a product, so that gradients reach
-    both sides; sums are smooth; SN has the surrogate of its `neuron`, see `lif_spikes`. mx.compile,
-    mx.vmap, mx.jvp and second derivatives are refused.
+    both sides; sums are smooth; SN has the surrogate of its `neuron`, see `trainable_lif`.
+    mx.compile, mx.vmap, mx.jvp and second derivatives are refused.
 
     Args:
         q, k, v: spikes as float32, (T, B, L, C), v (T, B, L, V) or None, as there.
@@ -45,14 +45,14 @@ def trainable_sdsa(
     if variant in ("1", "2"):
         both = k if v is None else k * v
         sums = mx.cumsum(both, axis=2) if causal else both.sum(axis=2, keepdims=True)
-        fired, _ = lif_spikes(scale * sums, threshold, decay, gain, neuron)
+        fired, _ = trainable_lif(scale * sums, threshold, decay, gain, neuron)
         return q * fired
     assert v is not None
     found = trainable_attention(
         _by_head(q, heads), _by_head(k, heads), _by_head(v, heads), None, causal
     )
     sums = found.swapaxes(2, 3).reshape(v.shape)
-    fired, _ = lif_spikes(scale * sums, threshold, decay, gain, neuron)
+    fired, _ = trainable_lif(scale * sums, threshold, decay, gain, neuron)
     return fired
 
 

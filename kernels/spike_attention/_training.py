@@ -34,7 +34,7 @@ def trainable_attention(
 
     This is what `spike_attention` computes, but for the rounding of its shifts; without decay it
     gives the same integers as long as they fit float32 (2^24). The function is smooth, so its
-    gradients are exact; a neuron behind it (`lif_spikes`) brings its surrogate. With gradient g,
+    gradients are exact; a neuron behind it (`trainable_lif`) brings its surrogate. With gradient g,
 
         dq_i = sum_{j <= i} keep^(i - j) (g_i . v_j) k_j
         dk_j = sum_{i >= j} keep^(i - j) (v_j . g_i) q_i

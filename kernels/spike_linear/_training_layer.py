@@ -35,7 +35,7 @@ def trainable_linear_lif(
     neuron: Neuron = _BINARY,
     state: mx.array | None = None,
 ) -> tuple[mx.array, mx.array]:
-    """A spiking layer over T steps for training: `lif_spikes` of `trainable_linear`, and cheaper.
+    """A spiking layer over T steps for training: `trainable_linear`, `trainable_lif`; cheaper.
 
     Sums become membranes in place. Where the surrogate is 0 beyond a range (boxcar, integer
     spikes), the gradient of the incoming spikes comes from few slopes: with the reset soft and
@@ -47,7 +47,7 @@ def trainable_linear_lif(
 
     Args:
         spikes, weight: as in `trainable_linear`; spikes (T, ..., I), weight (I, O).
-        threshold, decay, gain, neuron, state: as in `lif_spikes`, for the O neurons.
+        threshold, decay, gain, neuron, state: as in `trainable_lif`, for the O neurons.
 
     Returns:
         spikes (T, ..., O) as float32, and the last state (..., O).

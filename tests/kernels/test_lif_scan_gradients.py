@@ -14,8 +14,8 @@ from neurosim.kernels.lif_scan import (
     Neuron,
     lif_backward,
     lif_scan,
-    lif_spikes,
     reference,
+    trainable_lif,
 )
 
 ALL = pytest.mark.parametrize("neuron", EVERY.values(), ids=EVERY)
@@ -140,7 +140,7 @@ def test_plif_gradient_through_mlx_equals_differences(neuron: Neuron) -> None:
     def loss(w: mx.array) -> mx.array:
         rate = mx.sigmoid(w)
         threshold, state = mx.array(parts["threshold"]), mx.array(parts["state"])
-        spikes, last = lif_spikes(mx.array(4 * x), threshold, 1 - rate, rate, neuron, state)
+        spikes, last = trainable_lif(mx.array(4 * x), threshold, 1 - rate, rate, neuron, state)
         weights = mx.array(network.weight.astype(np.float32))
         return (spikes * weights).sum() + (last * mx.array(network.last.astype(np.float32))).sum()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from lif_cases import EVERY, assert_close, inputs
 
-from neurosim.kernels.lif_scan import Neuron, lif_backward, lif_scan, lif_spikes
+from neurosim.kernels.lif_scan import Neuron, lif_backward, lif_scan, trainable_lif
 
 ALL = pytest.mark.parametrize("neuron", EVERY.values(), ids=EVERY)
 X = np.zeros((3, 2, 4), np.float32)
@@ -55,7 +55,7 @@ def test_training_equals_unrolled_mlx(neuron: Neuron) -> None:
     weight = mx.array(np.random.default_rng(4).standard_normal(x.shape).astype(np.float32))
 
     def ours(x, threshold, decay, gain, state):  # type: ignore[no-untyped-def]
-        spikes, last = lif_spikes(x, threshold, decay, gain, neuron, state)
+        spikes, last = trainable_lif(x, threshold, decay, gain, neuron, state)
         return (spikes * weight).sum() + (last * weight[0]).sum()
 
     def theirs(*arguments):  # type: ignore[no-untyped-def]
@@ -73,13 +73,13 @@ def test_training_equals_unrolled_mlx(neuron: Neuron) -> None:
 def test_numbers_as_parameters() -> None:
     """Numbers are constants, a () array gets the sum of the gradients of its neurons."""
     x = mx.array(inputs((4, 3, 70))[0])
-    spikes, state = lif_spikes(x, 0.8, 0.9, 0.7)
+    spikes, state = trainable_lif(x, 0.8, 0.9, 0.7)
     scan = lif_scan(np.asarray(x), 0.8, 0.9, 0.7)
     np.testing.assert_array_equal(np.asarray(spikes), scan.spikes)
     np.testing.assert_array_equal(np.asarray(state), scan.state)
 
     def loss(decay: mx.array) -> mx.array:
-        return (lif_spikes(x, 0.8, decay, 0.7)[0] * x).sum()
+        return (trainable_lif(x, 0.8, decay, 0.7)[0] * x).sum()
 
     one = mx.grad(loss)(mx.array(0.9))
     many = mx.grad(loss)(mx.full((70,), 0.9))
@@ -88,10 +88,10 @@ def test_numbers_as_parameters() -> None:
 
     given = np.full(70, 0.9, np.float32)  # numpy is taken too
     np.testing.assert_array_equal(
-        np.asarray(lif_spikes(x, 0.8, given, np.float32(0.7))[0]), np.asarray(spikes)
+        np.asarray(trainable_lif(x, 0.8, given, np.float32(0.7))[0]), np.asarray(spikes)
     )
-    fixed = mx.grad(lambda x: (lif_spikes(x, 0.8, 0.9, 0.7)[0] * x).sum())(x)
-    trained = mx.grad(lambda x: (lif_spikes(x, mx.array(0.8), 0.9, 0.7)[0] * x).sum())(x)
+    fixed = mx.grad(lambda x: (trainable_lif(x, 0.8, 0.9, 0.7)[0] * x).sum())(x)
+    trained = mx.grad(lambda x: (trainable_lif(x, mx.array(0.8), 0.9, 0.7)[0] * x).sum())(x)
     np.testing.assert_array_equal(np.asarray(fixed), np.asarray(trained))
 
 
@@ -107,7 +107,7 @@ def test_a_model_learns_its_time_constant() -> None:
 
     def loss(weights: dict[str, mx.array]) -> mx.array:
         rate = mx.sigmoid(weights["w"])
-        spikes, _ = lif_spikes(x @ weights["matrix"], 1.0, 1 - rate, rate)
+        spikes, _ = trainable_lif(x @ weights["matrix"], 1.0, 1 - rate, rate)
         return ((spikes - target) ** 2).mean()
 
     step = mx.value_and_grad(loss)
@@ -135,7 +135,7 @@ def test_a_model_learns_its_time_constant() -> None:
 def test_transforms_are_refused(transform, message: str) -> None:  # type: ignore[no-untyped-def]
     x = mx.array(inputs((3, 2, 4))[0])
     with pytest.raises(ValueError, match=message):
-        transform(lambda x: lif_spikes(x)[0], x)
+        transform(lambda x: trainable_lif(x)[0], x)
 
 
 def test_training_and_backward_refuse_wrong_shapes() -> None:
@@ -147,9 +147,9 @@ def test_training_and_backward_refuse_wrong_shapes() -> None:
         ({"state": mx.zeros(4)}, r"state of shape \(2, 4\)"),
     ):
         with pytest.raises(ValueError, match=message):
-            mx.eval(lif_spikes(x, **arguments))  # type: ignore[arg-type]
+            mx.eval(trainable_lif(x, **arguments))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="got mlx.core.float16"):
-        lif_spikes(x.astype(mx.float16))
+        trainable_lif(x.astype(mx.float16))
     with pytest.raises(ValueError, match="expected membrane of the shape of x"):
         lif_backward(X, X, X[:2])
     with pytest.raises(ValueError, match="state_gradient of shape"):

@@ -18,9 +18,9 @@ from neurosim.kernels.lif_scan import (
     Neuron,
     lif_backward,
     lif_scan,
-    lif_spikes,
     metal,
     reference,
+    trainable_lif,
 )
 from neurosim.kernels.metal_emulator import emulate, unavailable
 
@@ -119,7 +119,7 @@ def test_the_backend(shape: tuple[int, ...], neuron: Neuron) -> None:
 @EMULATED
 @KINDS
 def test_training(neuron: Neuron) -> None:
-    """Value and gradients through `lif_spikes` equal those of the CPU."""
+    """Value and gradients through `trainable_lif` equal those of the CPU."""
     x, parts = inputs((4, 3, 20), 5)
     names = ("threshold", "decay", "gain")
     arguments = [mx.array(part) for part in (x, *(parts[name] for name in names))]
@@ -127,7 +127,7 @@ def test_training(neuron: Neuron) -> None:
 
     def loss(backend: str):  # type: ignore[no-untyped-def]
         def of(x, threshold, decay, gain):  # type: ignore[no-untyped-def]
-            spikes, last = lif_spikes(x, threshold, decay, gain, neuron, backend=backend)
+            spikes, last = trainable_lif(x, threshold, decay, gain, neuron, backend=backend)
             return (spikes * weight).sum() + (last * weight[0]).sum()
 
         return mx.value_and_grad(of, argnums=(0, 1, 2, 3))
@@ -150,7 +150,7 @@ def test_a_gpu_as_default_device_trains_on_metal(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setitem(BACKENDS, "metal", MetalBackend(metal, launch, lambda: None))
     x = mx.array(inputs((4, 3, 20))[0])
-    gradient = mx.grad(lambda x: (lif_spikes(x)[0] * x).sum())
+    gradient = mx.grad(lambda x: (trainable_lif(x)[0] * x).sum())
     wanted = gradient(x)
     mx.eval(wanted)
     assert not started

@@ -15,7 +15,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from neurosim.kernels import Neuron, lif_spikes, trainable_linear, trainable_linear_lif
+from neurosim.kernels import Neuron, trainable_lif, trainable_linear, trainable_linear_lif
 
 SURROGATES = ("atan", "fast_sigmoid", "boxcar")
 NEURONS = [
@@ -128,7 +128,7 @@ def _fused(x: Any, weight: mx.array, neuron: Neuron) -> mx.array:
 
 def _apart(x: Any, weight: mx.array, neuron: Neuron) -> mx.array:
     state = mx.array(_first(x.shape[1], weight.shape[1]))
-    return lif_spikes(trainable_linear(x, weight), THRESHOLD, DECAY, GAIN, neuron, state)[0]
+    return trainable_lif(trainable_linear(x, weight), THRESHOLD, DECAY, GAIN, neuron, state)[0]
 
 
 def _operations(x: Any, weight: mx.array, neuron: Neuron) -> mx.array:

@@ -11,8 +11,8 @@ import pytest
 
 from neurosim.kernels import (
     Neuron,
-    lif_spikes,
     pack,
+    trainable_lif,
     trainable_linear,
     trainable_linear_lif,
 )
@@ -131,7 +131,7 @@ def test_layer_equals_linear_and_neurons(
             return (fired * direction).sum() + last * (state * direction[0]).sum()  # noqa: B023
 
         def apart(spikes: Any, weight: Any, *others: Any) -> Any:
-            return lif_spikes(spikes @ weight, *others)
+            return trainable_lif(spikes @ weight, *others)
 
         fired = trainable_linear_lif(spikes, weight, *parts, neuron, first)[0]
         assert mx.array_equal(fired, apart(spikes, weight, *parts, neuron, first)[0])
@@ -148,7 +148,7 @@ def test_layer_without_a_state_or_rows() -> None:
     data = _counts(0.2, 1, 4, 3, 20)
     weight = _normal(1, 20, 70)
     fired, state = trainable_linear_lif(data, weight)
-    wanted, last = lif_spikes(mx.array(data) @ weight, state=mx.zeros((3, 70)))
+    wanted, last = trainable_lif(mx.array(data) @ weight, state=mx.zeros((3, 70)))
     assert mx.array_equal(fired, wanted)
     _close("state", state, last)
     fired, state = trainable_linear_lif(mx.zeros((4, 0, 20)), weight)
@@ -170,7 +170,7 @@ def test_forward_passes_may_be_repeated() -> None:
 
     plain = mx.grad(lambda w: loss(layer, w))(weight)
     assert mx.array_equal(mx.grad(lambda w: loss(mx.checkpoint(layer), w))(weight), plain)
-    wanted = mx.grad(lambda w: loss(lambda s, w: lif_spikes(s @ w)[0], w))(weight)
+    wanted = mx.grad(lambda w: loss(lambda s, w: trainable_lif(s @ w)[0], w))(weight)
     _close("gradient", plain, wanted)
 
 

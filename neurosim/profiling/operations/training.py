@@ -13,7 +13,7 @@ from neurosim.kernels import (
     Neuron,
     lif_backward,
     lif_scan,
-    lif_spikes,
+    trainable_lif,
     trainable_linear,
     trainable_linear_lif,
 )
@@ -45,14 +45,14 @@ def _scan(request: Request) -> Case:
         ).x  # fmt: skip
 
     on_mlx, weight = mx.array(x), mx.array(gradient)
-    ours = mx.grad(lambda y: (lif_spikes(y, 1.0, DECAY, neuron=NEURON)[0] * weight).sum())
+    ours = mx.grad(lambda y: (trainable_lif(y, 1.0, DECAY, neuron=NEURON)[0] * weight).sum())
     theirs = mx.grad(lambda y: (mlx_scan(y) * weight).sum())
     moved = 5 * x.nbytes  # forward reads x, writes u; backward reads the gradient and u, writes dx
     found = {
         "arrays": Candidate(arrays, "ours", Traffic(moved, 2 * x.nbytes)),
         "mlx": Candidate(lambda: evaluated(theirs(on_mlx)), "dense"),
     }
-    if request.backend in ("auto", "cpu"):  # lif_spikes runs where MLX's arrays are
+    if request.backend in ("auto", "cpu"):  # trainable_lif runs where MLX's arrays are
         found["in mx.grad"] = Candidate(lambda: evaluated(ours(on_mlx)), "ours")
     torch = torch_here()
     if torch is not None:
@@ -87,8 +87,8 @@ def _step(request: Request) -> Case:
         return (trainable_linear_lif(hidden, second, 1.0, DECAY, neuron=NEURON)[0] * weight).sum()
 
     def pieces(first: Any, second: Any) -> Any:
-        hidden, _ = lif_spikes(trainable_linear(spikes, first), 1.0, DECAY, neuron=NEURON)
-        out, _ = lif_spikes(trainable_linear(hidden, second), 1.0, DECAY, neuron=NEURON)
+        hidden, _ = trainable_lif(trainable_linear(spikes, first), 1.0, DECAY, neuron=NEURON)
+        out, _ = trainable_lif(trainable_linear(hidden, second), 1.0, DECAY, neuron=NEURON)
         return (out * weight).sum()
 
     def plain(first: Any, second: Any) -> Any:
@@ -191,7 +191,7 @@ SCAN = Operation(
     ("T", "B", "N"),
     (4, 256, 512),
     _scan,
-    ("lif_scan", "lif_backward", "lif_spikes"),
+    ("lif_scan", "lif_backward", "trainable_lif"),
     by_density=False,
     bench=((4, 16, 512), (4, 256, 512)),
     small=(4, 8, 256),
@@ -202,7 +202,7 @@ STEP = Operation(
     ("T", "B", "N"),
     (4, 256, 512),
     _step,
-    ("trainable_linear", "trainable_linear_lif", "lif_spikes"),
+    ("trainable_linear", "trainable_linear_lif", "trainable_lif"),
     bench=((4, 256, 512),),
     chooses=False,
 )
