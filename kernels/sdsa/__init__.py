@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -79,6 +81,8 @@ def sdsa(
         spikes (T, B, L, V), binary or 0..levels of the neuron.
     """
     _check(q, k, v, variant, heads, threshold, neuron)
+    if not math.isfinite(scale):
+        raise ValueError(f"expected a finite scale, got {scale}")
     columns = variant in ("1", "2")
     largest = q.shape[2] if columns else _largest(q, k, v, heads)
     if largest > _LARGEST:
@@ -126,6 +130,9 @@ def _check(
     if (v is None) != (variant == "2"):
         raise ValueError(f"expected v in every variant but 2, got {v!r} in variant {variant}")
     given = [x for x in (q, k, v) if x is not None]
+    if not all(isinstance(x, PackedSpikes) for x in given):
+        kinds = ", ".join(type(x).__name__ for x in given)
+        raise ValueError(f"expected PackedSpikes, got {kinds}; make them with pack")
     wide = v is not None and v.shape[-1:] != q.shape[-1:]
     if (
         len(q.shape) != 4
@@ -137,7 +144,7 @@ def _check(
             "expected q, k and v of one shape (T, B, L, C) (v may be wider in the integer form), "
             f"got {', '.join(str(x.shape) for x in given)}"
         )
-    if heads < 1 or any(x.shape[3] % heads for x in given):
+    if not isinstance(heads, Integral) or heads < 1 or any(x.shape[3] % heads for x in given):
         raise ValueError(
             f"expected heads that divide {' and '.join(str(x.shape[3]) for x in given)} channels, "
             f"got {heads}"

@@ -102,7 +102,7 @@ def spike_attention_step(
     without, if a count of the state or a sum does not fit its type.
 
     Args:
-        state: C-contiguous; without decay (..., D, V), int16 (half the memory) or
+        state: writable, C-contiguous; without decay (..., D, V), int16 (half the memory) or
             int32; with decay (H, D, D), int32. An MLX state gets new values assigned.
         q, k, v: as there, without the token axis: (..., D) and (..., V), or (H, D) with decay.
         decay_shift, fraction_bits, backend: as there.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
+from neurosim.kernels._arrays import host
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels.packed import PackedSpikes, pack
 from neurosim.kernels.spike_attention._bound import state_bound
@@ -67,8 +69,9 @@ def step(
     shifts = _shifts(decay_shift, heads, fraction_bits)
     memory: State = np.array(state) if mlx else state
     _check_state(memory, heads, channels)
-    if not memory.flags.c_contiguous:
-        raise ValueError("expected a C-contiguous state to update in place; pass a copy")
+    flags = memory.flags
+    if not (flags.c_contiguous and flags.writeable):  # vector stores would write all the same
+        raise ValueError("expected a writable C-contiguous state to update in place; pass a copy")
     q, k, v = np.ascontiguousarray(q), np.ascontiguousarray(k), np.ascontiguousarray(v)
     bits = fraction_bits or 0
     _check_bound(memory, k[None], v[None], shifts, bits)
@@ -84,7 +87,7 @@ def step(
 def _counts(x: Any) -> Spikes:
     if isinstance(x, np.ndarray):
         return x
-    counts: Spikes = np.asarray(x.unpack() if isinstance(x, PackedSpikes) else x)
+    counts: Spikes = np.asarray(x.unpack()) if isinstance(x, PackedSpikes) else host(x)
     return counts
 
 
@@ -100,6 +103,8 @@ def _check_spikes(q: Spikes, k: Spikes, v: Spikes, letters: str, dimensions: int
 
 
 def _check_state(state: State, heads: int, channels: int) -> None:
+    if not isinstance(state, np.ndarray):
+        raise ValueError(f"expected the state as an array, got {type(state).__name__}")
     if state.dtype != _INT32 or state.shape != (heads, channels, channels):
         raise ValueError(
             f"expected an int32 state of shape {(heads, channels, channels)}, got {state.dtype} "
@@ -117,7 +122,7 @@ def _shifts(decay_shift: npt.ArrayLike, heads: int, fraction_bits: int | None) -
     values = shifts.tolist()
     if values and not 0 <= min(values) <= max(values) <= _MOST_BITS:
         raise ValueError(f"expected decay shifts 0..{_MOST_BITS}, got {values}")
-    if fraction_bits is None or not 0 <= fraction_bits <= _MOST_BITS:
+    if not isinstance(fraction_bits, Integral) or not 0 <= fraction_bits <= _MOST_BITS:
         raise ValueError(f"expected fraction_bits 0..{_MOST_BITS}, got {fraction_bits}")
     return shifts if shifts.dtype == _INT64 else shifts.astype(_INT64)
 

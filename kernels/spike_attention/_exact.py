@@ -10,6 +10,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
+from neurosim.kernels._arrays import host
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels.packed import PackedSpikes, pack
 from neurosim.kernels.spike_attention._types import Attention, Counts, Memory, planes
@@ -71,8 +72,9 @@ def step(backends: Mapping[str, Any], state: Any, given: tuple[Any, Any, Any], b
     shape = *q.shape, v.shape[-1]
     memory: Memory = np.array(state) if mlx else state
     _check_state(memory, shape)
-    if not memory.flags.c_contiguous:
-        raise ValueError("expected a C-contiguous state to update in place; pass a copy")
+    flags = memory.flags
+    if not (flags.c_contiguous and flags.writeable):  # vector stores would write all the same
+        raise ValueError("expected a writable C-contiguous state to update in place; pass a copy")
     *lead, size, columns = shape
     groups = math.prod(lead)
     module = choose("spike_attention", backend, backends, size, mlx=mlx)
@@ -94,13 +96,15 @@ def packed(x: Any) -> PackedSpikes:
     """Packed spikes as they are, int8 counts packed."""
     if isinstance(x, PackedSpikes):
         return x
-    counts = np.asarray(x)
+    counts = host(x)
     if counts.dtype != _INT8 or counts.ndim == 0:
         raise ValueError(
             f"expected PackedSpikes or int8 spike counts, got {counts.dtype} {counts.shape}; "
             "convert with astype(np.int8) or pack()"
         )
     low, high = int(counts.min(initial=0)), int(counts.max(initial=0))
+    if low < -127:
+        raise ValueError("expected counts -127..127, got -128, which cannot be packed; clip them")
     return pack(counts, max(1, high, -low), low < 0, "bits")
 
 
@@ -113,6 +117,8 @@ def _check_shapes(q: PackedSpikes, k: PackedSpikes, v: PackedSpikes, letters: st
 
 
 def _check_state(state: Memory, shape: tuple[int, ...]) -> None:
+    if not isinstance(state, np.ndarray):
+        raise ValueError(f"expected the state as an array, got {type(state).__name__}")
     if state.shape != shape or state.dtype not in (_INT16, _INT32):
         raise ValueError(
             f"expected an int16 or int32 state of shape {shape}, got {state.dtype} {state.shape}"

@@ -8,11 +8,13 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
+from neurosim.kernels._arrays import given, is_a
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels._metal import metal_backends
+from neurosim.kernels._threads import check_threads
 from neurosim.kernels.packed import PackedSpikes
 from neurosim.kernels.spike_conv2d import cpu, metal, reference
-from neurosim.kernels.spike_conv2d._geometry import Pair, geometry
+from neurosim.kernels.spike_conv2d._geometry import Pair, geometry, pair
 from neurosim.kernels.spike_linear import PackedWeight
 
 __all__ = ["BACKENDS", "spike_conv2d"]
@@ -27,7 +29,7 @@ def spike_conv2d(
     stride: int | Pair = 1,
     padding: int | Pair | str = 0,
     dilation: int | Pair = 1,
-    kernel: Pair | None = None,
+    kernel: int | Pair | None = None,
     algo: str = "auto",
     backend: str = "auto",
     threads: int = 1,
@@ -48,7 +50,7 @@ def spike_conv2d(
         weight: float32 or int8 (kh, kw, C, O); or, with `kernel`, a PackedWeight of it as
             (kh kw C, O), which saves packing it at every call.
         stride, padding, dilation: one number, or (vertical, horizontal); padding may be "same".
-        kernel: (kh, kw), for a PackedWeight only.
+        kernel: (kh, kw), or one number for both; for a PackedWeight only.
         algo: "gather", "lut", "dense" or "auto", as in `spike_linear`; "lut" and "dense" on the CPU
             only.
         backend: "auto", "cpu" (Numba), "reference" (numpy), "metal" (the GPU, automatic for MLX
@@ -77,8 +79,7 @@ def spike_conv2d(
         )
     if algo not in ("auto", *cpu.ALGORITHMS):
         raise ValueError(f"expected algo auto, {', '.join(cpu.ALGORITHMS)}; got {algo!r}")
-    if threads < 1:
-        raise ValueError(f"expected at least 1 thread, got {threads}")
+    check_threads(threads)
     view = geometry(spikes.shape, taps, stride, padding, dilation)
     mlx = isinstance(weight, mx.array)
     module = choose("spike_conv2d", backend, BACKENDS, spikes, stored, view, mlx=mlx)
@@ -97,20 +98,21 @@ def spike_conv2d(
     return np.asarray(sums).reshape(shape)
 
 
-def _taps(weight: Any, kernel: Pair | None) -> tuple[Pair, PackedWeight]:
+def _taps(weight: Any, kernel: int | Pair | None) -> tuple[Pair, PackedWeight]:
     """(kh, kw), and the weights as (kh kw C, O)."""
     if isinstance(weight, PackedWeight):
-        if kernel is None or len(kernel) != 2 or min(kernel) < 1:
-            raise ValueError(f"expected kernel=(kh, kw) with a PackedWeight, got {kernel}")
-        return (kernel[0], kernel[1]), weight
+        if kernel is None:
+            raise ValueError("expected kernel=(kh, kw) with a PackedWeight, got None")
+        return pair(kernel, "kernel", 1), weight
     if kernel is not None:
         raise ValueError("expected kernel= with a PackedWeight only; an array has its own shape")
-    values = np.asarray(weight)
-    if values.ndim != 4 or values.dtype not in (np.int8, np.float32) or min(values.shape[:2]) < 1:
+    values = given(weight)
+    if values.ndim != 4 or not is_a(values, "int8", "float32") or min(values.shape[:2]) < 1:
         raise ValueError(
             f"expected int8 or float32 weights of shape (kh, kw, C, O), got {values.dtype} "
-            f"{values.shape}"
+            f"{values.shape}; convert with astype"
         )
+    values = np.asarray(values)
     height, width, channels, outputs = values.shape
     flat = values.reshape(height * width * channels, outputs)
     return (height, width), PackedWeight.pack(flat, 8 * values.dtype.itemsize)

@@ -74,17 +74,17 @@ def geometry(
 ) -> Geometry:
     """The geometry of an input (..., H, W, C), or a ValueError."""
     if padding == "same":
-        if _pair(stride, "stride", 1) != (1, 1):
+        if pair(stride, "stride", 1) != (1, 1):
             raise ValueError(f"expected stride 1 with padding 'same', got {stride}; give numbers")
-        spans = [d * (k - 1) for d, k in zip(_pair(dilation, "dilation", 1), kernel, strict=True)]
+        spans = [d * (k - 1) for d, k in zip(pair(dilation, "dilation", 1), kernel, strict=True)]
         if any(span % 2 for span in spans):
             raise ValueError(
                 f"expected odd kernels with padding 'same', got {kernel}; give numbers"
             )
         padding = tuple(span // 2 for span in spans)
     found = Geometry(
-        math.prod(shape[:-3]), (shape[-3], shape[-2]), kernel, _pair(stride, "stride", 1),
-        _pair(padding, "padding", 0), _pair(dilation, "dilation", 1),
+        math.prod(shape[:-3]), (shape[-3], shape[-2]), kernel, pair(stride, "stride", 1),
+        pair(padding, "padding", 0), pair(dilation, "dilation", 1),
     )  # fmt: skip
     if min(found.output) < 1:
         raise ValueError(
@@ -94,9 +94,10 @@ def geometry(
     return found
 
 
-def _pair(value: Any, name: str, least: int) -> Pair:
-    pair = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(n, (int, np.integer)) and n >= least for n in pair):
+def pair(value: Any, name: str, least: int) -> Pair:
+    """One whole number for both axes, or two, or a ValueError."""
+    both = value if isinstance(value, (tuple, list)) else (value, value)
+    if len(both) != 2 or not all(isinstance(n, (int, np.integer)) and n >= least for n in both):
         also = ", or 'same'" if name == "padding" else ""
         raise ValueError(f"expected {name} {least} or more, one number or two{also}; got {value}")
-    return int(pair[0]), int(pair[1])
+    return int(both[0]), int(both[1])

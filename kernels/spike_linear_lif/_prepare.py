@@ -9,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
+from neurosim.kernels._arrays import given, host, is_a
 from neurosim.kernels.lif_scan import Neuron
 from neurosim.kernels.packed import PackedSpikes
 from neurosim.kernels.spike_linear._weight import PackedWeight
@@ -67,21 +68,22 @@ def prepared(
 
 
 def _stored(weight: npt.NDArray[Any] | mx.array) -> PackedWeight:
-    values = np.asarray(weight)
-    if values.ndim != 2 or values.dtype not in (np.int8, np.float32):
+    values = given(weight)
+    if values.ndim != 2 or not is_a(values, "int8", "float32"):
         raise ValueError(
             f"expected int8 or float32 weights of shape (I, O), or a PackedWeight, got "
-            f"{values.dtype} {values.shape}"
+            f"{values.dtype} {values.shape}; convert with astype"
         )
-    return PackedWeight.pack(values, 8 if values.dtype == np.int8 else 32)
+    return PackedWeight.pack(values, 8 if is_a(values, "int8") else 32)
 
 
 def _per_neuron(value: npt.ArrayLike, outputs: int, name: str) -> npt.NDArray[np.float32]:
-    array = np.asarray(value, np.float32)
+    with np.errstate(over="ignore"):
+        array = host(value).astype(np.float32)
     if array.shape not in ((), (outputs,)) or not np.isfinite(array).all():
         raise ValueError(
-            f"expected a finite {name}, one number or one per neuron ({outputs},), got shape "
-            f"{array.shape}"
+            f"expected a finite {name}, one number or one per neuron ({outputs},), got "
+            f"{value if array.ndim == 0 else f'shape {array.shape}'}; float32 holds up to 3.4e38"
         )
     return np.ascontiguousarray(np.broadcast_to(array, (outputs,)))
 
@@ -94,6 +96,8 @@ def _state(state: npt.NDArray[Any] | None, shape: tuple[int, ...], integer: bool
     if state is None:
         start = np.broadcast_to(np.zeros((), kind), flat)
         return start
+    if not isinstance(state, np.ndarray):
+        raise ValueError(f"expected the state as a numpy array, got {type(state).__name__}")
     if state.dtype != kind or state.shape != shape:
         raise ValueError(
             f"expected a {kind} state of shape {shape}, got {state.dtype} {state.shape}"
@@ -131,8 +135,13 @@ def _whole_threshold(
     threshold: npt.ArrayLike, weight: PackedWeight, outputs: int
 ) -> npt.NDArray[np.int32]:
     """Thresholds in units of the weights."""
-    values = np.broadcast_to(np.asarray(threshold, np.float64), (outputs,))
+    values = np.broadcast_to(host(threshold).astype(np.float64), (outputs,))
     if weight.scale is not None:
+        if not (weight.scale > 0).all():  # a negative unit would turn the comparison round
+            raise ValueError(
+                f"expected positive scales for integer membranes, got {weight.scale.min()}; "
+                "negate those weights"
+            )
         values = np.maximum(np.rint(values / weight.scale.astype(np.float64)), 1)
     if not (values == np.rint(values)).all() or (values > _LARGEST).any():
         raise ValueError(

@@ -33,6 +33,7 @@ def spike_taps(
     Returns:
         (L, N), int64 or float64.
     """
+    spikes, weight = np.asarray(spikes), np.asarray(weight)
     if spikes.dtype != np.int8 or spikes.ndim != 2:
         raise ValueError(
             f"expected int8 spike counts of shape (L, N), got {spikes.dtype} {spikes.shape}; "

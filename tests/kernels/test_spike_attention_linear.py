@@ -235,7 +235,7 @@ STATE = np.zeros((2, 8, 8), np.int32)
         ({"v": pack(np.ones((1, 3, 8)))}, "but for its channels"),
         ({"q": pack(np.ones(8)), "k": pack(np.ones(8)), "v": pack(np.ones(8))}, "q and k of one"),
         ({"q": np.ones((2, 3, 8))}, "PackedSpikes or int8 spike counts, got float64"),
-        ({"q": np.full((2, 3, 8), -128, np.int8)}, "1 to 127 levels"),
+        ({"q": np.full((2, 3, 8), -128, np.int8)}, "-127..127, got -128"),
         ({"state": STATE.astype(np.int64)}, "int16 or int32 state of shape .*got int64"),
         ({"state": STATE[0]}, r"got int32 \(8, 8\)"),
         ({"fraction_bits": 4}, "no fraction_bits without decay_shift, got 4"),
