@@ -64,6 +64,14 @@ def trainable_stack(
         for name, value in zip(LayerScales._fields, (decay, gain, threshold, neuron), strict=True)
     ]
     layers = [LayerScales(*parts) for parts in zip(*each, strict=True)]
+    for layer in layers:
+        if layer.neuron.signed or layer.neuron.rounding != "half_up":
+            raise ValueError(
+                f"{NAME}: expected unsigned spikes, rounded half up, got {layer.neuron}; use "
+                "trainable_linear_lif"
+            )
+        if not layer.threshold > 0:
+            raise ValueError(f"{NAME}: expected positive thresholds, got {layer.threshold}")
     data = None if isinstance(spikes, mx.array) else packed(spikes)
     middle, steps = tuple(spikes.shape[1:-1]), spikes.shape[0]
     rows = int(np.prod(middle, dtype=np.int64))

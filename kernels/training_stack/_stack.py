@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import numpy as np
@@ -11,12 +11,15 @@ import numpy.typing as npt
 from neurosim.kernels._aligned import aligned
 from neurosim.kernels._training import values
 from neurosim.kernels.grad_weight import cpu as learning
-from neurosim.kernels.lif_scan import LifWorkspace, Neuron, cpu
+from neurosim.kernels.lif_scan import LifWorkspace, Neuron
+from neurosim.kernels.lif_scan import cpu as lif
 from neurosim.kernels.packed import PackedSpikes, pack
-from neurosim.kernels.spike_linear import spike_linear
+from neurosim.kernels.spike_linear import PackedWeight
+from neurosim.kernels.spike_linear import cpu as linear
 from neurosim.kernels.spike_linear._training import Floats, rows_of
 from neurosim.kernels.spike_linear._training_layer import spike_gradient
-from neurosim.kernels.spike_linear_lif import spike_linear_lif
+from neurosim.kernels.spike_linear_lif import cpu as fused
+from neurosim.kernels.spike_linear_lif._types import Layer
 
 NAME = "trainable_stack"
 _LARGEST = 127
@@ -36,6 +39,7 @@ class _Kept(NamedTuple):
 
     spikes: PackedSpikes  # that came in, (T R, I)
     membrane: Floats  # u, (T, R, O)
+    scales: tuple[Floats, Floats, Floats]  # decay, gain, threshold (O,)
 
 
 def packed(spikes: PackedSpikes | npt.NDArray[Any]) -> PackedSpikes:
@@ -69,29 +73,28 @@ class Stack:
         self._last: list[PackedSpikes] = []
 
     def forward(self, *arrays: mx.array) -> tuple[mx.array]:
-        """Readout (R, C) or spikes (T, R, O)."""
+        """Readout (R, C) or spikes (T R, O)."""
         found = [values(NAME, array) for array in arrays]
-        spikes = self._tokens(self._data if self._data is not None else packed(found[-1]))
+        spikes = _flat(self._data if self._data is not None else packed(found[-1]))
         kept = []
-        for layer, weight in zip(self._layers, found, strict=False):
-            scan = spike_linear_lif(
-                spikes, weight, layer.threshold, layer.decay, layer.gain, layer.neuron,
-                save_membrane=True, backend="cpu",
+        for part, weight in zip(self._layers, found, strict=False):
+            shape = (self._rows, weight.shape[1])
+            decay, gain, threshold = (np.full(shape[1], x, np.float32) for x in part[:3])
+            layer = Layer(
+                spikes, PackedWeight.pack(weight), self._rows, decay, gain, threshold, None,
+                part.neuron, np.broadcast_to(np.float32(0), shape), True,
             )  # fmt: skip
-            kept.append(_Kept(_flat(spikes), np.ascontiguousarray(scan.membrane)))
-            spikes = cast(PackedSpikes, scan.spikes)
-        self._kept[:], self._last[:] = kept, [_flat(spikes)]
+            words, _, membrane = fused.layer_by("auto", layer)
+            u = np.ascontiguousarray(membrane).reshape(self._steps, *shape)
+            kept.append(_Kept(spikes, u, (decay, gain, threshold)))
+            spikes = PackedSpikes.trusted(words, (spikes.rows, shape[1]), part.neuron.levels or 1)
+        self._kept[:], self._last[:] = kept, [spikes]
         if not self._reads:
             return (mx.array(spikes.unpack(np.float32)),)
-        sums = spike_linear(spikes, found[len(self._layers)], backend="cpu")
-        return (mx.array(sums.sum(axis=0) / np.float32(self._steps)),)
-
-    def _tokens(self, spikes: PackedSpikes) -> PackedSpikes:
-        """(T, R, I)."""
-        shape = (self._steps, self._rows, spikes.size)
-        return PackedSpikes.trusted(
-            spikes.words, shape, spikes.levels, spikes.signed, spikes.code, 0
-        )
+        readout = PackedWeight.pack(found[len(self._layers)])
+        sums = linear.product(spikes, readout, "auto", 1)
+        mean = sums.reshape(self._steps, self._rows, readout.shape[1]).sum(axis=0)
+        return (mx.array(mean / np.float32(self._steps)),)
 
     def backward(self, primals: Any, cotangents: Any, outputs: Any) -> list[mx.array]:
         """Gradients of the arguments of `forward`."""
@@ -106,19 +109,14 @@ class Stack:
             np.matmul(shares, weights[-1].T, out=rows_of(gradient))
         workspace = LifWorkspace()
         for index in reversed(range(count)):
-            kept, layer = self._kept[index], self._layers[index]
-            u = kept.membrane
-            beta, scale, edge = (np.full(u.shape[2], part, np.float32) for part in layer[:3])
-            du, *_ = cpu.backward(
-                gradient, None, u, u, None, beta, scale, edge, layer.neuron, False, workspace
-            )
-            found.insert(0, mx.array(learning.product(kept.spikes, rows_of(du), "auto", 1)))
+            (spikes, u, scales), neuron = self._kept[index], self._layers[index].neuron
+            du, *_ = lif.backward(gradient, None, u, u, None, *scales, neuron, False, workspace)
+            found.insert(0, mx.array(learning.product(spikes, rows_of(du), "auto", 1)))
             if index or self._data is None:
-                below = aligned((self._steps, self._rows, kept.spikes.size), np.float32)
+                below = aligned((self._steps, self._rows, spikes.size), np.float32)
                 spike_gradient(
-                    layer.neuron, u, (beta, scale, edge), gradient, du, True, weights[index],
-                    rows_of(below),
-                )  # fmt: skip
+                    neuron, u, scales, gradient, du, True, weights[index], rows_of(below)
+                )
                 gradient = below
         if self._data is None:
             found.append(mx.array(gradient).reshape(primals[-1].shape))
