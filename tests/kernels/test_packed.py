@@ -131,6 +131,8 @@ def test_many_channels_need_a_wider_index() -> None:
         spikes = pack(x[:, :size])
         assert spikes.events.channels.dtype == kind
         assert spikes.events.channels.tolist() == [0, 65535, 65536][: spikes.count]
+        full = pack(np.ones((2, size)))  # enough bits a word for the lists by byte, of uint16 only
+        np.testing.assert_array_equal(full.events.channels, np.tile(np.arange(size), 2))
 
 
 def test_derived_forms_are_kept_and_words_frozen() -> None:
