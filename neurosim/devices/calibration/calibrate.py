@@ -11,13 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.devices.calibration.files import Table, read_table
-from neurosim.devices.calibration.laws import (
-    Fit,
-    best_growth,
-    extract_trains,
-    fit_delay,
-    fit_relaxation,
-)
+from neurosim.devices.calibration.growth import fit_growth
+from neurosim.devices.calibration.laws import Fit, fit_delay, fit_relaxation
 from neurosim.devices.calibration.statistics import (
     Spread,
     Sums,
@@ -29,12 +24,14 @@ from neurosim.devices.calibration.statistics import (
     untruncated,
 )
 from neurosim.devices.calibration.sweeps import Sweeps, extract_sweeps
+from neurosim.devices.calibration.trains import extract_trains
 from neurosim.devices.extras import TABLES
 from neurosim.devices.hazard import Hazard
 from neurosim.devices.preset import UNITS, DevicePreset
 from neurosim.quantity import Quantity
 
 Floats = npt.NDArray[np.float64]
+DERIVED = ("hazard.ramp", "growth.off_level")  # computed from estimates, not seen in data
 
 
 @dataclass(frozen=True)
@@ -178,7 +175,7 @@ def calibrate(
         elif table.kind == "pulse":
             trains = extract_trains(table)
             try:
-                fit = best_growth(trains, base.extra("growth.threshold").value)
+                fit = fit_growth(trains, base.extra("growth.threshold").value)
             except ValueError as problem:
                 raise ValueError(f"{table.path}: {problem}") from problem
             texts["growth.law"] = fit.law
@@ -190,6 +187,9 @@ def calibrate(
         for key, value, error in zip(fit.names, fit.values, fit.errors, strict=True):
             if key.split(".")[0] in TABLES:
                 estimates[key] = Estimate.normal(float(value), float(error), source)
+        for key, (value, error) in fit.more.items():
+            estimates[key] = Estimate.normal(value, error, source)
+    notes += _lower_off_level(estimates, base)
     if "delay" in fits:
         _add_ramp(estimates, fits["delay"], base)
     preset = _preset(base, name, citation, estimates, texts, tables)
@@ -203,6 +203,18 @@ def _add_ramp(estimates: dict[str, Estimate], fit: Fit, base: DevicePreset) -> N
     volts = base["threshold_voltage"] if known is None else known.value
     ramp = law.ramp_integral(volts, 1.0) / np.log(2.0)
     estimates["hazard.ramp"] = Estimate.normal(float(ramp), 0.0, estimates["hazard.scale"].source)
+
+
+def _lower_off_level(estimates: dict[str, Estimate], base: DevicePreset) -> list[str]:
+    """x_off must not exceed a fitted x_th: then it keeps its share of the base's x_th. Notes."""
+    found = estimates.get("growth.threshold")
+    off = base.extra("growth.off_level").value
+    if found is None or off <= found.value:
+        return []
+    lowered = off / base.extra("growth.threshold").value * found.value
+    source = f"the base's x_off / x_th times the fitted x_th ({found.source})"
+    estimates["growth.off_level"] = Estimate.normal(lowered, 0.0, source)
+    return [f"growth.off_level lowered from {off:g} to {lowered:.3g}, below the fitted x_th"]
 
 
 def _preset(
@@ -219,7 +231,7 @@ def _preset(
         table, _, entry = key.partition(".")
         unit = UNITS[key] if key in UNITS else TABLES[table][entry]
         band = (found.low, found.high) if found.error > 0.0 else None
-        evidence = "derived" if key == "hazard.ramp" else "measured"
+        evidence = "derived" if key in DERIVED else "measured"
         target = quantities if key in UNITS else extras
         target[key] = Quantity(found.value, unit, found.source, evidence, band)
     words = citation or f"calibrated from {', '.join(table.path.name for table in tables)}"

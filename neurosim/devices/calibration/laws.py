@@ -1,11 +1,10 @@
-"""Least-squares fits of delay, relaxation and growth laws (device.md 3.4 b, 3.6, 3.8, 8.1)."""
+"""Least-squares fits of delay and relaxation laws (device.md 3.4 b, 3.8, 8.1)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +12,6 @@ from scipy.optimize import least_squares
 from scipy.stats import kstest
 
 from neurosim.devices.calibration.files import Table, groups
-from neurosim.devices.self_integrating import GrowthLaw, SelfIntegratingNeuron
 
 Floats = npt.NDArray[np.float64]
 EULER = 0.5772156649015329
@@ -24,6 +22,7 @@ class Fit:
     """A fitted law: names and values of its parameters, their covariance, residual deviation.
 
     `data` and `curve`: (n, 2) points measured and the law at the same abscissae, for the figure.
+    more: numbers fitted beside the law, name -> (value, standard error).
     """
 
     law: str
@@ -34,6 +33,7 @@ class Fit:
     data: Floats
     curve: Floats
     notes: tuple[str, ...] = ()
+    more: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def errors(self) -> Floats:
@@ -187,148 +187,3 @@ def fit_relaxation(table: Table, compliance: float | None = None) -> Fit:
         np.column_stack([grid, time * (grid / reference) ** power]),
         (f"I_ref = {reference:.6g} A", f"law by Akaike score out of {', '.join(scores)}"),
     )
-
-
-@dataclass(frozen=True)
-class Train:
-    """One measured pulse train: volts, pulse width and gap (s), number of the pulse that fired and
-    the time in it until the current jumped (s)."""
-
-    voltage: float
-    width: float
-    gap: float
-    pulses: int
-    inside: float
-
-
-def extract_trains(table: Table) -> tuple[Train, ...]:
-    """Trains of a `pulse` table (column `train`; else one): edges from v, the fire from i.
-
-    A pulse is where v exceeds half its largest value; the device has fired where i exceeds the
-    geometric mean of the first current (median of 3 points) and the largest one.
-    """
-    found = []
-    for key, rows in groups(table, "train"):
-        where = f"{table.path}, train {key[0]:g}" if key else str(table.path)
-        time, volts, amps = (table[name][rows] for name in ("t_s", "v_V", "i_A"))
-        if volts.max() <= 0.0 or amps.max() <= 0.0:
-            raise ValueError(f"{where}: expected positive pulses and current; wrong sign?")
-        high = volts > 0.5 * volts.max()
-        starts = np.flatnonzero(high & ~np.r_[False, high[:-1]])
-        ends = np.flatnonzero(high & ~np.r_[high[1:], False])
-        first = slice(starts[0], ends[0] + 1)
-        quiet = float(np.median(np.abs(amps[first][:3])))
-        fired = np.flatnonzero(high & (amps > math.sqrt(quiet * amps.max())))
-        if fired.size == 0 or amps.max() < 5.0 * quiet or starts.size < 2:
-            continue  # never fired, or fired in the only pulse: nothing about the relaxation
-        pulse = int(np.searchsorted(starts, fired[0], side="right"))
-        step = float(np.median(np.diff(time)))
-        widths = time[ends] - time[starts] + step
-        period = float(np.median(np.diff(time[starts])))
-        width = float(np.median(widths[: max(1, starts.size - 1)]))
-        inside = max(float(time[fired[0]] - time[starts[pulse - 1]]) - 0.5 * step, 0.25 * step)
-        voltage = float(np.median(volts[first]))
-        found.append(Train(voltage, width, period - width, pulse, inside))
-    return tuple(found)
-
-
-def _rates(law: str, rate: float, scale: float, volts: Floats) -> Floats:
-    """k_g of a law of `GrowthLaw` (power: p = 1) for an array of voltages, 1/s."""
-    if law == "power":
-        return np.asarray(rate * np.maximum(volts - scale, 0.0))
-    ratio = np.minimum(volts / scale, 300.0)
-    return np.asarray(rate * (np.sinh(ratio) if law == "sinh" else np.expm1(ratio)))
-
-
-def state_at_fire(growth: Floats, tau: float, trains: Floats) -> tuple[Floats, Floats]:
-    """(x, d ln x / d ln t) at the moment each train was seen to fire (device.md 3.6).
-
-    trains: rows width, gap (s), number of the pulse that fired, time in it (s); (4, n).
-    """
-    width, gap, number, inside = trains
-    speed = growth + 1.0 / tau
-    rest = growth / speed
-    gain = rest * -np.expm1(-speed * width)
-    exponent = speed * width + gap / tau
-    before = gain * np.exp(-gap / tau) * np.expm1(-exponent * (number - 1)) / np.expm1(-exponent)
-    state = np.maximum(rest + (before - rest) * np.exp(-speed * inside), 1e-300)
-    time = (number - 1) * width + inside
-    return state, np.maximum((growth - speed * state) * time / state, 1e-9)
-
-
-def fit_growth(trains: tuple[Train, ...], law: str, level: float) -> Fit:
-    """k_g and tau_r from pulses-to-fire for a given x_th (3.6, 8.1): ln x(fire) = ln x_th + noise.
-
-    Uses the real-valued moment of the fire, not only the pulse number; the integer n* is checked
-    afterwards (notes). What was observed is a time, so the residuals are divided by the geometric
-    mean of d ln x / d ln t (maximum likelihood; without it a saturated x = x_th = 1 would fit
-    anything). `level` x_th is not fitted: x is hidden, only its saturation tells its scale, and
-    with 3 % scatter of the fire level 60 trains leave x_th anywhere between 0.5 and 0.9.
-    Parameters: "growth.rate", "growth.scale", "growth.relaxation_time". Power law: p = 1.
-    """
-    if len(trains) < 8:
-        raise ValueError(f"expected at least 8 trains that fire, got {len(trains)}")
-    volts, width, gap = (
-        np.array([getattr(t, name) for t in trains]) for name in ("voltage", "width", "gap")
-    )
-    number = np.array([train.pulses for train in trains])
-    inside = np.array([train.inside for train in trains])
-    seen = (number - 1) * width + inside
-    rows = np.array([width, gap, number, inside])
-    if np.unique(np.round(volts, 6)).size < 3:
-        raise ValueError("expected trains at 3 amplitudes or more")
-    low, high = float(volts.min()), float(volts.max())
-
-    def natural(p: Floats) -> tuple[float, float, float]:
-        scale = low - math.exp(p[1]) if law == "power" else math.exp(p[1])
-        return math.exp(p[0]), scale, math.exp(p[2])
-
-    def residuals(p: Floats) -> Floats:
-        rate, scale, tau = natural(p)
-        state, slope = state_at_fire(_rates(law, rate, scale, volts), tau, rows)
-        return np.asarray(np.log(state / level) / np.exp(np.log(slope).mean()))
-
-    period = float(np.median(width + gap))
-    bounds = (
-        np.array([-60.0, math.log(0.01 * low), math.log(0.05 * period)]),
-        np.array([60.0, math.log(3.0 * high), math.log(1e4 * period)]),
-    )
-    best: Any = None
-    for shift in (0.1, 0.3, 0.8):
-        for tau in (3.0, 30.0):
-            scale = low - shift * low if law == "power" else shift * low
-            unit = float(_rates(law, 1.0, scale, np.array([np.median(volts)]))[0])
-            rate = 0.8 / float(np.median(seen)) / unit
-            start = np.array([math.log(rate), math.log(shift * low), math.log(tau * period)])
-            start = np.clip(start, bounds[0] + 1e-6, bounds[1] - 1e-6)
-            found = least_squares(residuals, start, x_scale="jac", bounds=bounds)
-            if best is None or found.cost < best.cost:
-                best = found
-    found, freedom = best, len(trains) - 3
-    variance = float(found.fun @ found.fun) / freedom
-    covariance = variance * np.linalg.pinv(found.jac.T @ found.jac)
-    rate, scale, tau = natural(found.x)
-    jacobian = np.diag([rate, scale - low if law == "power" else scale, tau])
-    neuron = SelfIntegratingNeuron(GrowthLaw(law, rate, scale), tau, level, min(0.5, level))
-    told = np.array(
-        [neuron.pulses_to_fire(*row) for row in zip(volts, width, gap, strict=True)], float
-    )
-    equal, near = int((told == number).sum()), int((np.abs(told - number) <= 1).sum())
-    return Fit(
-        law,
-        ("growth.rate", "growth.scale", "growth.relaxation_time"),
-        np.array([rate, scale, tau]),
-        jacobian @ covariance @ jacobian.T,
-        math.sqrt(variance),
-        np.column_stack([volts, number]),
-        np.column_stack([volts, told]),
-        (f"n* predicted exactly in {equal} of {len(trains)} trains, within one in {near}",),
-    )
-
-
-def best_growth(trains: tuple[Train, ...], level: float) -> Fit:
-    """The growth law with the smallest residual; all three have as many parameters."""
-    fits = [fit_growth(trains, law, level) for law in ("power", "sinh", "exp")]
-    best = min(fits, key=lambda fit: fit.residual)
-    others = ", ".join(f"{fit.law} {fit.residual:.3g}" for fit in fits)
-    return replace(best, notes=(*best.notes, f"residual of ln t by law: {others}"))
