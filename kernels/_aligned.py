@@ -15,5 +15,5 @@ def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """A C-contiguous array on a cache line boundary, not initialised."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     store = np.empty(size + _LINE, np.uint8)
-    start = -store.ctypes.data % _LINE
+    start = -store.__array_interface__["data"][0] % _LINE
     return store[start : start + size].view(dtype).reshape(shape)

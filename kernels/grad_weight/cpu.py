@@ -29,10 +29,13 @@ def grad_weight(
 
 
 def product(
-    spikes: PackedSpikes, gradient: npt.NDArray[np.float32], algo: str, threads: int
+    spikes: PackedSpikes,
+    gradient: npt.NDArray[np.float32] | PackedWeight,
+    algo: str,
+    threads: int,
 ) -> npt.NDArray[np.float32]:
     """Sums (I, O) by one algorithm; "auto" takes the one that should be the fastest."""
-    panels = PackedWeight.pack(gradient)
+    panels = gradient if isinstance(gradient, PackedWeight) else PackedWeight.pack(gradient)
     if algo == "auto":
         algo = cheapest(spikes.transposed, panels, ALGORITHMS)
         announce("grad_weight", f"{algo}, by predicted cost")

@@ -67,7 +67,11 @@ def backward_into(
     dx: Floats,
     dstate: Floats,
 ) -> tuple[Floats, Floats, Floats]:
-    """Fill dx (T, R, N) and dstate (R, N); the gradients of decay, gain and threshold, (N,)."""
+    """Fill dx and dstate (R, N); the gradients of decay, gain and threshold, (N,).
+
+    dx is (T, R, N), or in panels (ceil(N / 64), T R, 64) as `PackedWeight` has them, where it
+    becomes the matrix of a product; columns beyond N become 0.
+    """
     steps, rows, columns = x.shape
     edge = padded(threshold, 1)
     parameters = np.zeros(3 * edge.size, np.float64)
@@ -76,7 +80,7 @@ def backward_into(
         membrane.reshape(-1), flat(state), padded(decay), padded(gain), edge, neuron.levels,
         neuron.reset == "hard", neuron.signed, neuron.rounding == "half_even", neuron.clip_bounds,
         neuron.levels is not None and bool((edge == 1).all()), neuron.detach_reset,
-        *slope_scale(neuron), dx.reshape(-1), dstate.reshape(-1),
+        *slope_scale(neuron), dx.reshape(-1), dx.shape != x.shape, dstate.reshape(-1),
         np.zeros(3 * edge.size, np.float32) if learn else None, parameters,
     )  # fmt: skip
     sums = parameters.reshape(3, edge.size)[:, :columns]
@@ -150,7 +154,7 @@ def _block(
     decay: Any, gain: Any, threshold: Any,
     levels: Any, hard: Any, signed: Any, even: Any, bounds: Any, unit: Any, detached: Any,
     surrogate: Any, a: Any, scale: Any,
-    dx: Any, dstate: Any, sums: Any,
+    dx: Any, panels: Any, dstate: Any, sums: Any,
 ) -> None:  # fmt: skip
     mask = ~np.uint64(0) >> np.uint64(c + 64 - columns) if partial else ~np.uint64(0)
     beta, weight, edge = _load(decay, c), _load(gain, c), _load(threshold, c)
@@ -171,7 +175,10 @@ def _block(
             through = integer_slope(ds, u, edge, levels, signed, bounds, unit)
             kept = dv
         du = _add(through, kept)
-        write(dx, at, _times(weight, du), mask, partial)
+        if panels:
+            _store(dx, ((c // 64 * steps + t) * rows + r) * 64, _times(weight, du))
+        else:
+            write(dx, at, _times(weight, du), mask, partial)
         if sums is not None:
             if t > 0:
                 old = read(membrane, at - stride, mask, partial)
@@ -209,7 +216,7 @@ def _backward(
     decay: Any, gain: Any, threshold: Any,
     levels: int | None, hard: bool, signed: bool, even: bool, bounds: bool, unit: bool,
     detached: bool, surrogate: int, a: Any, scale: Any,
-    dx: Any, dstate: Any, sums: Any, parameters: npt.NDArray[np.float64],
+    dx: Any, panels: bool, dstate: Any, sums: Any, parameters: npt.NDArray[np.float64],
 ) -> None:  # fmt: skip
     """`sums` is None or room for (3, N) float32: those of up to 64 rows, added up in float64."""
     for r in range(rows):
@@ -217,13 +224,13 @@ def _backward(
             _block(
                 steps, rows, columns, r, 64 * w, False, gradient, state_gradient, x, membrane,
                 state, decay, gain, threshold, levels, hard, signed, even, bounds, unit, detached,
-                surrogate, a, scale, dx, dstate, sums,
+                surrogate, a, scale, dx, panels, dstate, sums,
             )  # fmt: skip
         if columns % 64:
             _block(
                 steps, rows, columns, r, columns // 64 * 64, True, gradient, state_gradient, x,
                 membrane, state, decay, gain, threshold, levels, hard, signed, even, bounds, unit,
-                detached, surrogate, a, scale, dx, dstate, sums,
+                detached, surrogate, a, scale, dx, panels, dstate, sums,
             )  # fmt: skip
         if sums is not None and (r % 64 == 63 or r == rows - 1):
             for i in range(sums.size):

@@ -150,7 +150,7 @@ class PackedSpikes:
     @property
     def rows(self) -> int:
         """R, the product of the leading axes."""
-        return int(np.prod(self.shape[:-1], dtype=np.int64))
+        return math.prod(self.shape[:-1])
 
     @property
     def plane_weights(self) -> tuple[int, ...]:

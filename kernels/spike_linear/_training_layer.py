@@ -11,7 +11,7 @@ from neurosim.kernels._aligned import aligned
 from neurosim.kernels._arrays import new_outputs
 from neurosim.kernels._training import differentiable, values
 from neurosim.kernels.lif_scan import Neuron, cpu
-from neurosim.kernels.spike_linear._sparse import listed_slopes
+from neurosim.kernels.spike_linear._sparse import Rows, listed_slopes
 from neurosim.kernels.spike_linear._training import (
     LISTED_SHARE,
     Data,
@@ -157,44 +157,36 @@ class _Layer:
         if "state" in self._names:
             gradients["state"] = mx.array(dstate)
         for spikes, view in others:
-            spike_gradient(
-                self._neuron, kept.membrane, kept.scales, gradient, du, not end.any(), right,
-                rows_of(view),
-            )  # fmt: skip
+            slopes = few_slopes(self._neuron, kept.membrane, kept.scales, gradient, not end.any())
+            if slopes is not None:
+                decay = float(kept.scales[0][0])
+                slopes.times(right, rows_of(view), True, decay, self._shape[1])
+            else:
+                Left.of(rows_of(du)).times_transposed(right, rows_of(view))
             gradients["spikes"] = spikes
         return [gradients[name] for name in self._names]
 
 
-def spike_gradient(
+def few_slopes(
     neuron: Neuron,
     membrane: Floats,
     scales: tuple[Floats, Floats, Floats],
     gradient: Floats,
-    du: Floats,
     commutes: bool,
-    right: Floats,
-    out: Floats,
-) -> None:
-    """Fill out (T R, I) with the gradient of a layer's incoming spikes.
+) -> Rows | None:
+    """e (T R, O) of `trainable_linear_lif` if its product is the cheaper one, else None.
 
     Args:
         neuron: of the layer.
         membrane: u, (T, R, O).
         scales: decay, gain and threshold, (O,).
         gradient: of the layer's spikes, (T, R, O).
-        du: of its sums, (T, R, O).
         commutes: whether there is no gradient of the last state, so that decay may commute.
-        right: its weight, (I, O).
-        out: filled.
     """
     decay, gain, threshold = scales
     limited = neuron.levels is not None or neuron.surrogate == "boxcar"
     commutes = commutes and neuron.reset == "soft" and neuron.detach_reset
-    if limited and commutes and (decay == decay[0]).all():
-        slopes = listed_slopes(
-            rows_of(gradient), rows_of(membrane), threshold, gain, neuron, LISTED_SHARE
-        )
-        if slopes is not None:
-            slopes.times(right, out, True, float(decay[0]), du.shape[1])
-            return
-    Left.of(rows_of(du)).times_transposed(right, out)
+    if not (limited and commutes and (decay == decay[:1]).all()):
+        return None
+    rows = rows_of(gradient), rows_of(membrane)
+    return listed_slopes(*rows, threshold, gain, neuron, LISTED_SHARE)

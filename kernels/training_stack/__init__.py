@@ -89,8 +89,8 @@ def trainable_stack(
 
 def _check(spikes: Any, weights: list[mx.array]) -> None:
     """Refuse arrays that do not fit."""
-    if len(spikes.shape) < 2:
-        raise ValueError(f"{NAME}: expected spikes (T, ..., I), got {tuple(spikes.shape)}")
+    if len(spikes.shape) < 2 or spikes.shape[0] < 1:
+        raise ValueError(f"{NAME}: expected spikes (T, ..., I), T >= 1, got {tuple(spikes.shape)}")
     if isinstance(spikes, mx.array) and spikes.dtype != mx.float32:
         raise ValueError(f"{NAME}: expected float32 spikes, got {spikes.dtype}; use astype")
     if isinstance(spikes, PackedSpikes) and spikes.time_axis not in (None, 0):

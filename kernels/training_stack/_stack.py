@@ -11,13 +11,14 @@ import numpy.typing as npt
 from neurosim.kernels._aligned import aligned
 from neurosim.kernels._training import values
 from neurosim.kernels.grad_weight import cpu as learning
-from neurosim.kernels.lif_scan import LifWorkspace, Neuron
+from neurosim.kernels.lif_scan import Neuron
 from neurosim.kernels.lif_scan import cpu as lif
+from neurosim.kernels.lif_scan._vectors import LANES
 from neurosim.kernels.packed import PackedSpikes, pack
 from neurosim.kernels.spike_linear import PackedWeight
 from neurosim.kernels.spike_linear import cpu as linear
-from neurosim.kernels.spike_linear._training import Floats, rows_of
-from neurosim.kernels.spike_linear._training_layer import spike_gradient
+from neurosim.kernels.spike_linear._training import Floats, Left, rows_of
+from neurosim.kernels.spike_linear._training_layer import few_slopes
 from neurosim.kernels.spike_linear_lif import cpu as fused
 from neurosim.kernels.spike_linear_lif._types import Layer
 
@@ -107,23 +108,42 @@ class Stack:
             found.append(mx.array(learning.product(self._last[0], shares, "auto", 1)))
             gradient = aligned((self._steps, self._rows, weights[-1].shape[0]), np.float32)
             np.matmul(shares, weights[-1].T, out=rows_of(gradient))
-        workspace = LifWorkspace()
         for index in reversed(range(count)):
-            (spikes, u, scales), neuron = self._kept[index], self._layers[index].neuron
-            du, *_ = lif.backward(gradient, None, u, u, None, *scales, neuron, False, workspace)
-            found.insert(0, mx.array(learning.product(spikes, rows_of(du), "auto", 1)))
-            if index or self._data is None:
-                below = aligned((self._steps, self._rows, spikes.size), np.float32)
-                spike_gradient(
-                    neuron, u, scales, gradient, du, True, weights[index], rows_of(below)
-                )
-                gradient = below
+            wanted = index > 0 or self._data is None
+            learnt, below = self._layer_gradients(index, gradient, weights[index], wanted)
+            found.insert(0, learnt)
+            gradient = gradient if below is None else below
         if self._data is None:
             found.append(mx.array(gradient).reshape(primals[-1].shape))
         return found
 
+    def _layer_gradients(
+        self, index: int, gradient: Floats, weight: Floats, wanted: bool
+    ) -> tuple[mx.array, Floats | None]:
+        """Of the weight of a layer and, where wanted, of its input (T, R, I).
+
+        du goes straight into the panels of a product, unless its rows are multiplied too.
+        """
+        (spikes, u, scales), neuron = self._kept[index], self._layers[index].neuron
+        slopes = few_slopes(neuron, u, scales, gradient, True) if wanted else None
+        panels = slopes is not None or not wanted
+        outputs = u.shape[2]
+        shape = (-(-outputs // LANES), spikes.rows, LANES) if panels else u.shape
+        du, rest = aligned(shape, np.float32), aligned(u.shape[1:], np.float32)
+        lif.backward_into(gradient, None, u, u, None, *scales, neuron, False, du, rest)
+        right = PackedWeight(du, (spikes.rows, outputs)) if panels else rows_of(du)
+        learnt = mx.array(learning.product(spikes, right, "auto", 1))
+        if not wanted:
+            return learnt, None
+        below = aligned((*u.shape[:2], spikes.size), np.float32)
+        if slopes is not None:
+            slopes.times(weight, rows_of(below), True, float(scales[0][0]), self._rows)
+        else:
+            Left.of(rows_of(du)).times_transposed(weight, rows_of(below))
+        return learnt, below
+
 
 def _flat(spikes: PackedSpikes) -> PackedSpikes:
-    """(T R, I), with the lists already made."""
+    """(T R, I)."""
     shape = (spikes.rows, spikes.size)
     return PackedSpikes.trusted(spikes.words, shape, spikes.levels, spikes.signed, spikes.code)

@@ -218,7 +218,8 @@ GOOD = mx.ones((4, 5))
     ("arguments", "message"),
     [
         ((mx.ones((3, 2, 4)), []), "a weight per spiking layer, got none"),
-        ((mx.ones(4), [GOOD]), r"expected spikes \(T, ..., I\), got \(4,\)"),
+        ((mx.ones(4), [GOOD]), r"expected spikes \(T, ..., I\), T >= 1, got \(4,\)"),
+        ((mx.ones((0, 2, 4)), [GOOD]), r"T >= 1, got \(0, 2, 4\)"),
         ((mx.ones((3, 4), mx.int8), [GOOD]), "float32 spikes, got mlx.core.int8"),
         ((mx.ones((3, 4)), [GOOD, GOOD]), r"\(5, O\) at place 1, got mlx.core.float32 \(4, 5\)"),
         ((mx.ones((3, 4)), [GOOD], GOOD), r"weight \(5, O\) at place 1"),
