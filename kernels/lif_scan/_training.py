@@ -9,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
+from neurosim.kernels._arrays import new_outputs
 from neurosim.kernels._metal import MetalBackend
 from neurosim.kernels._training import differentiable, values
 from neurosim.kernels.lif_scan import cpu
@@ -60,7 +61,7 @@ class _Call:
             self._membrane[:] = [membrane]
             return mx.array(spikes.astype(np.float32)), mx.array(last)
         membrane = LifWorkspace().array("membrane", x.shape, np.float32)
-        (spikes, spikes_view), (last, last_view) = _outputs(x.shape, x.shape[1:])
+        (spikes, spikes_view), (last, last_view) = new_outputs(x.shape, x.shape[1:])
         cpu.fill(
             x, scales[0], scales[1], scales[2], self._neuron, state, last=last_view,
             numbers=spikes_view, membrane=membrane,
@@ -76,20 +77,13 @@ class _Call:
         learn = any(name in SCALES for name in self._names)
         arguments: Any = (gradient, end, x, self._membrane[0], state, *scales, self._neuron, learn)
         if self._module is cpu:
-            (dx, dx_view), (dstate, dstate_view) = _outputs(x.shape, x.shape[1:])
+            (dx, dx_view), (dstate, dstate_view) = new_outputs(x.shape, x.shape[1:])
             arguments = (*arguments, dx_view, dstate_view)
             parts = [mx.array(part) for part in cpu.backward_into(*arguments)]
         else:
             dx, dstate, *parts = map(mx.array, self._module.backward(*arguments))
         gradients = dict(zip(("x", "state", *SCALES), (dx, dstate, *parts), strict=True))
         return [gradients[name] for name in self._names]
-
-
-def _outputs(*shapes: tuple[int, ...]) -> list[tuple[mx.array, Floats]]:
-    """Fresh float32 MLX arrays with writable views of their memory; MLX fills them together."""
-    arrays = [mx.zeros(shape, mx.float32) for shape in shapes]
-    mx.eval(*arrays)
-    return [(array, np.asarray(array)) for array in arrays]
 
 
 @lru_cache(maxsize=64)

@@ -18,7 +18,7 @@ from neurosim.kernels.lif_scan._backward import backward, backward_into
 from neurosim.kernels.lif_scan._fire import fired, flat, padded, read, write
 from neurosim.kernels.lif_scan._types import LifWorkspace, Neuron
 
-__all__ = ["backward", "backward_into", "fill", "padded", "scan", "scan_into"]
+__all__ = ["backward", "backward_into", "fill", "scan"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -58,20 +58,6 @@ def scan(
     )  # fmt: skip
     spikes: Any = words if pack else counts
     return spikes, last, membrane
-
-
-def scan_into(
-    x: Floats,
-    decay: Floats,
-    gain: Floats,
-    threshold: Floats,
-    neuron: Neuron,
-    state: Floats,
-    spikes: Floats,
-    membrane: Floats,
-) -> None:
-    """Fill float32 spikes and membranes, (T, R, N); the state (R, N) is updated in place."""
-    fill(x, decay, gain, threshold, neuron, state, last=state, numbers=spikes, membrane=membrane)
 
 
 def fill(

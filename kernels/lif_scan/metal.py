@@ -17,7 +17,8 @@ import mlx.core as mx
 import numpy as np
 
 from neurosim.kernels._metal import Launch
-from neurosim.kernels.lif_scan._types import SURROGATES, LifWorkspace, Neuron
+from neurosim.kernels.lif_scan._backward import slope_scale
+from neurosim.kernels.lif_scan._types import LifWorkspace, Neuron
 
 _LANES = 32
 _STRIPES = 32  # partial sums of the gradients of a parameter
@@ -223,8 +224,7 @@ def backward(
         if state_gradient is not None:
             dstate = np.array(state_gradient)
         return np.zeros(x.shape, np.float32), dstate, nothing, nothing, nothing
-    a, surrogate = neuron.sharpness, SURROGATES.index(neuron.surrogate)
-    scale = (np.pi / 2 * a, a, 1 / (2 * a), a)[surrogate]
+    surrogate, a, scale = slope_scale(neuron)
     stripes = min(rows, _STRIPES) if learn else rows
     dx, dstate, sums = launch(
         _backward,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
+
+from neurosim.kernels._aligned import aligned
 
 Words = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.int8]
 Index = npt.NDArray[np.uint16] | npt.NDArray[np.int32]
-
-_ALIGNMENT = 64  # bytes: one cache line, one AVX-512 register
 
 
 def plane_weights(levels: int, signed: bool, code: str) -> tuple[int, ...]:
@@ -30,7 +28,4 @@ def index_type(columns: int) -> type[np.uint16] | type[np.int32]:
 
 def new_words(shape: tuple[int, ...]) -> Words:
     """Words on a cache line boundary, not initialised."""
-    size = math.prod(shape)
-    store = np.empty(size + _ALIGNMENT // 8, np.uint64)
-    start = -store.__array_interface__["data"][0] % _ALIGNMENT // 8
-    return store[start : start + size].reshape(shape)
+    return aligned(shape, np.uint64)

@@ -58,7 +58,9 @@ _conv = linear.kernel(
 
 def supports(spikes: PackedSpikes, weight: PackedWeight, geometry: Geometry) -> str | None:
     """Why these arguments cannot run, or None."""
-    return linear.supports(spikes.words, weight)
+    return linear.too_large(
+        linear.half_words(spikes), weight.panels.shape, (geometry.rows, weight.shape[1])
+    )
 
 
 def spike_conv2d(

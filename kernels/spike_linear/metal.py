@@ -15,6 +15,7 @@ Tested in the emulator; never yet run on a GPU.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels._metal import Launch
+from neurosim.kernels.packed import PackedSpikes
 from neurosim.kernels.packed._words import Words
 from neurosim.kernels.spike_linear._metal_source import COLUMNS, HEADER, STORE, row_sums
 from neurosim.kernels.spike_linear._types import Spikes, Weight
@@ -231,13 +233,22 @@ class Rows:
         )
 
 
-def supports(*arguments: Any) -> str | None:
+def supports(spikes: Spikes | PackedSpikes, weight: Weight | PackedWeight) -> str | None:
     """Why these arguments cannot run, or None."""
-    arrays = [a.panels if isinstance(a, PackedWeight) else a for a in arguments]
-    sizes = [int(np.prod(a.shape, dtype=np.int64)) for a in arrays if hasattr(a, "shape")]
-    if len(sizes) > 1:
-        sizes.append(sizes[0] // max(arrays[0].shape[-1], 1) * arrays[1].shape[-1])
-    if max(sizes, default=0) >= 2**31:
+    read = half_words(spikes) if isinstance(spikes, PackedSpikes) else spikes.shape
+    stored = weight.panels if isinstance(weight, PackedWeight) else weight
+    return too_large(read, stored.shape, (*spikes.shape[:-1], weight.shape[1]))
+
+
+def half_words(spikes: PackedSpikes) -> tuple[int, ...]:
+    """Shape of the words as the kernels read them, (P, R, 2 W)."""
+    planes, rows, width = spikes.words.shape
+    return planes, rows, 2 * width
+
+
+def too_large(*shapes: tuple[int, ...]) -> str | None:
+    """Why arrays of these shapes, inputs and outputs, cannot be indexed, or None."""
+    if max(math.prod(shape) for shape in shapes) >= 2**31:
         return "expected arrays of fewer than 2^31 elements, which the kernel indexes by int32"
     return None
 

@@ -97,7 +97,9 @@ _layer = linear.kernel(
 
 def supports(layer: Layer) -> str | None:
     """Why these arguments cannot run, or None."""
-    return linear.supports(layer.spikes.words, layer.weight, layer.state)
+    spikes, weight = layer.spikes, layer.weight
+    out = spikes.rows, weight.shape[1]
+    return linear.too_large(linear.half_words(spikes), weight.panels.shape, out)
 
 
 def spike_linear_lif(launch: Launch, layer: Layer) -> Found:

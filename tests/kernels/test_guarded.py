@@ -179,11 +179,12 @@ def test_attention(guards: Guards, channels: int) -> None:
         np.testing.assert_array_equal(state, right.state)
     decayed = spike_attention(q, k, v, [1, 0, 2, 3], 4, backend="reference")  # (L, H, D)
     start = guards.of(np.zeros((4, channels, channels)), "int32")
-    found = spike_attention(*inside, [1, 0, 2, 3], 4, start)
+    one, two, three = inside
+    found = spike_attention(one, two, three, [1, 0, 2, 3], 4, start)
     np.testing.assert_array_equal(found.out, decayed.out)
     for token in range(2):
-        now = [guards.of(x[token], "int8") for x in (q, k, v)]
-        out = spike_attention_step(start, *now, [1, 0, 2, 3], 4)
+        one, two, three = (guards.of(x[token], "int8") for x in (q, k, v))
+        out = spike_attention_step(start, one, two, three, [1, 0, 2, 3], 4)
         np.testing.assert_array_equal(out, decayed.out[token])
     np.testing.assert_array_equal(start, decayed.state)
     guards.check()

@@ -12,6 +12,7 @@ import pytest
 
 from neurosim.kernels import (
     Neuron,
+    PackedSpikes,
     PackedWeight,
     grad_weight,
     lif_backward,
@@ -19,6 +20,7 @@ from neurosim.kernels import (
     pack,
     spike_linear,
 )
+from neurosim.kernels.grad_weight import metal as gradient_metal
 from neurosim.kernels.spike_linear import metal as linear_metal
 
 COUNTS = np.array([[0, 1, 1], [1, 0, 1]], np.int8)
@@ -120,6 +122,9 @@ def test_metal_counts_the_elements_of_the_result_too() -> None:
     weight = np.broadcast_to(np.float32(0), (1_000, 50_000))
     assert "2^31" in str(linear_metal.supports(spikes, weight))
     assert linear_metal.supports(spikes, weight[:, :40_000]) is None
+    silent = PackedSpikes.trusted(np.zeros((1, 1000, 782), np.uint64), (1_000, 50_000))
+    assert "2^31" in str(gradient_metal.supports(silent, weight))
+    assert gradient_metal.supports(silent, weight[:, :40_000]) is None
 
 
 def _in_threads() -> None:
