@@ -12,11 +12,13 @@ from rich.console import Console
 
 from neurosim.cli._device_output import new_table, write_json
 from neurosim.devices import spice as referee
-from neurosim.devices.calibration import calibrate, write_preset
+from neurosim.devices.calibration import Calibration, calibrate, write_preset
 from neurosim.devices.calibration.figures import calibration_figure
 from neurosim.devices.experiments.energies import middle_current
 from neurosim.devices.experiments.result import plain
 from neurosim.devices.experiments.style import save_figure, with_prefix
+from neurosim.devices.form import UNITS as FORM_UNITS
+from neurosim.devices.form import read_form
 from neurosim.devices.preset import DevicePreset
 from neurosim.devices.pulse_train import PulseTrain
 from neurosim.devices.spice.compare import Comparison, step_limit
@@ -59,6 +61,7 @@ def spice(device: DevicePreset, options: argparse.Namespace, console: Console) -
     switch = without_delays(device.switch())
     drive = Drive(0.1 * switch.lock_up())
     if options.netlist:
+        Path(options.netlist).parent.mkdir(parents=True, exist_ok=True)
         Path(options.netlist).write_text(
             referee.oscillator_deck(switch, drive, options.steps), encoding="ascii"
         )
@@ -105,7 +108,19 @@ def calibrate_files(base: DevicePreset, options: argparse.Namespace, console: Co
     if target.suffix != ".toml":
         raise ValueError(f"expected --out FILE.toml, got {options.out!r}")
     name = options.name or target.stem
-    result = calibrate(options.files, base, name, options.citation, options.seed)
+    if any(file.endswith(".toml") for file in options.files):
+        if len(options.files) != 1 or options.plot:
+            raise ValueError("expected one form FILE.toml alone, without --plot; or CSV files")
+        form = read_form(options.files[0])
+        preset = dataclasses.replace(form.preset(), name=name)
+        stated = f"{len(form.values)} of {len(FORM_UNITS)} entries of {form.path.name} stated"
+        missing = f"not stated, so it stays a placeholder: {', '.join(form.missing)}"
+        unused = [key for key in ("pulses_to_fire", "frequency") if form.table(key)]
+        kept = f"not used by the preset: {', '.join(unused)} (k_g needs a pulse CSV)"
+        notes = (stated, *([missing] if form.missing else []), *([kept] if unused else []))
+        result = Calibration(preset, {}, {}, (), notes=notes)
+    else:
+        result = calibrate(options.files, base, name, options.citation, options.seed)
     write_preset(result, target)
     if options.plot:
         save_figure(calibration_figure(result), options.plot)
@@ -141,7 +156,8 @@ def calibrate_files(base: DevicePreset, options: argparse.Namespace, console: Co
             with_prefix(found.error, unit, 2),
             f"{low} to {high}",
         )
-    console.print(table)
+    if result.estimates:
+        console.print(table)
     for note in (*result.notes, result.preset.flag, f"written: {target}"):
         if note:
             console.print(note, highlight=False, markup=False)

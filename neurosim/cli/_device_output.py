@@ -26,6 +26,7 @@ def write_json(options: argparse.Namespace, data: dict[str, Any]) -> None:
     if options.json == "-":
         print(text)
     else:
+        Path(options.json).parent.mkdir(parents=True, exist_ok=True)
         Path(options.json).write_text(text + "\n", encoding="utf-8")
 
 

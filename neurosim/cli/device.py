@@ -35,6 +35,8 @@ def _iv(device: DevicePreset, options: argparse.Namespace) -> list[Experiment]:
 
 def _fire(device: DevicePreset, options: argparse.Namespace) -> list[Experiment]:
     strengths = _numbers("--voltages", options.voltages)
+    if strengths and min(strengths) <= 0.0:
+        raise ValueError(f"expected --voltages > 0 V, got {options.voltages!r}")
     return [lab.rc_output(device, strengths), lab.pulses_to_fire(device)]
 
 
@@ -123,7 +125,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sub.add_argument("--netlist", metavar="FILE", help="write the oscillator's netlist here")
     sub.add_argument("--steps", type=int, default=20_000, help="steps a period (default 20000)")
     sub = actions.add_parser("calibrate", help="measured CSV files to a preset with uncertainties")
-    sub.add_argument("files", nargs="+", metavar="FILE.csv", help="iv, pulse, delay or relax data")
+    sub.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE.csv",
+        help="iv, pulse, delay or relax data; or one filled form (docs/device.md), FILE.toml",
+    )
     sub.add_argument(
         "--out", metavar="FILE.toml", default="calibrated.toml", help="preset to write"
     )
@@ -157,10 +164,13 @@ def emit(
             print_experiment(experiment, console)
 
 
-def _check_outputs(options: argparse.Namespace) -> None:
-    """Refuse a plot of the wrong kind before anything is computed."""
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what can be seen to be wrong before anything is computed."""
     if options.plot and Path(options.plot).suffix.lower() not in (".svg", ".png"):
         raise ValueError(f"expected --plot FILE.svg or FILE.png, got {options.plot!r}")
+    for name, least in (("seed", 0), ("points", 2), ("steps", 20_000)):
+        if getattr(options, name, least) < least:
+            raise ValueError(f"expected --{name} >= {least}, got {getattr(options, name)}")
 
 
 def _presets(options: argparse.Namespace, console: Console) -> int:
@@ -201,11 +211,9 @@ def main(options: argparse.Namespace) -> int:
         options.device_parser.print_help()
         return 0
     console = Console()
-    _check_outputs(options)
+    _check(options)
     if options.action == "presets":
         return _presets(options, console)
-    if options.seed < 0:
-        raise ValueError(f"expected --seed >= 0, got {options.seed}")
     device = load_device(options.preset)
     if options.action in ("spice", "calibrate"):
         from neurosim.cli import _device_lab

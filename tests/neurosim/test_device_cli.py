@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from neurosim.cli import main
+from neurosim.devices import load_device
+from neurosim.devices.form import FORM_FOLDER
 
 Capture = pytest.CaptureFixture[str]
 
@@ -47,6 +49,10 @@ def test_the_placeholder_is_flagged(capsys: Capture, tmp_path: Path) -> None:
         ("fi --preset nothing", "expected a device name"),
         ("fi --currents one", "expected --currents"),
         ("fi --plot figure.pdf", ".svg or"),
+        ("fi --points 0", "--points >= 2"),
+        ("fire --voltages 0,2", "--voltages > 0"),
+        ("spice --steps 0", "--steps >= 20000"),
+        ("calibrate form.toml iv.csv", "one form FILE.toml alone"),
         ("energy --current 1", "below lock-up"),
         ("iv --seed -1", "--seed >= 0"),
         ("calibrate missing.csv", "cannot be read"),
@@ -63,3 +69,22 @@ def test_bad_input_is_one_line(line: str, words: str, capsys: Capture) -> None:
 def test_without_action_help(capsys: Capture) -> None:
     assert main(["device"]) == 0
     assert "calibrate" in capsys.readouterr().out
+
+
+def test_a_filled_form_becomes_a_preset(tmp_path: Path, capsys: Capture) -> None:
+    form, out = tmp_path / "form.toml", tmp_path / "mine.toml"
+    text = (FORM_FOLDER / "ag_v2c_w.toml").read_text()
+    for key, value in (("threshold_mean", 0.41), ("hold_mean", 0.1), ("on_resistance", 900.0)):
+        text = text.replace(f'{key} = {{ value = "not stated"', f"{key} = {{ value = {value}")
+    form.write_text(text)
+    line = ["device", "calibrate", str(form), "--out", str(out)]
+    assert main(line) == 0
+    assert "stays a placeholder: off_resistance" in capsys.readouterr().out
+    assert load_device(out).status == "placeholder"
+    form.write_text(
+        text.replace('on_off_ratio = { value = "not stated"', "on_off_ratio = { value = 1e6")
+    )
+    assert main(line) == 0
+    device = load_device(out)
+    assert device.status == "calibrated" and device["threshold_voltage"] == 0.41
+    assert device["off_resistance"] == 9e8

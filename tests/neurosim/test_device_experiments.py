@@ -8,10 +8,21 @@ from typing import Any
 
 import pytest
 
-from neurosim.devices import DevicePreset, load_device
+from neurosim.devices import (
+    DevicePreset,
+    GrowthLaw,
+    Hazard,
+    SelfIntegratingNeuron,
+    ThresholdSwitch,
+    load_device,
+)
 from neurosim.devices import experiments as lab
-from neurosim.devices.experiments import energies, rc_neuron, relaxing, sweeps, trains
+from neurosim.devices.calibration import Table
+from neurosim.devices.calibration.simulate import sweep_table
+from neurosim.devices.delays import GapClosing
+from neurosim.devices.experiments import energies, rc_neuron, relaxing, scatter, sweeps, trains
 from neurosim.devices.experiments.figures import PANELS, figure_of
+from neurosim.devices.thresholds import ThresholdStatistics
 
 RUNS: dict[str, Callable[[DevicePreset], lab.Experiment]] = {
     "E1": lab.current_voltage,
@@ -64,6 +75,53 @@ def test_criteria_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not lab.ramp_dependence(load_device("and_ts")).passed
     monkeypatch.setattr(relaxing, "BOLTZMANN_EV", 9e-5)
     assert not lab.relaxation_time(demo).passed
+
+
+Breaks = list[tuple[Any, str, Any]]
+
+
+def _times(owner: Any, name: str, factor: float) -> tuple[Any, str, Any]:
+    whole = getattr(owner, name)
+    return owner, name, lambda *a, **k: whole(*a, **k) * factor
+
+
+def _sharper(law: Hazard, *arguments: Any, **words: Any) -> Any:
+    """Delays of the right mean but half the spread."""
+    times = SAMPLE(law, *arguments, **words)
+    return 0.5 * (times + times.mean())
+
+
+def _open_loop(table: Table) -> Table:
+    """The same sweeps with a current left at the end."""
+    drifting = table["i_A"] + 1e-12 * table["t_s"]
+    return dataclasses.replace(table, columns={**table.columns, "i_A": drifting})
+
+
+SAMPLE = Hazard.sample
+CASES: dict[str, Breaks] = {
+    "E1": [(sweeps, "sweep_table", lambda p, v, *a, **k: sweep_table(p, 1.01 * v, *a, **k))],
+    "E1 loop": [(sweeps, "sweep_table", lambda *a, **k: _open_loop(sweep_table(*a, **k)))],
+    "E2": [_times(ThresholdStatistics, "cycles", 1.02)],
+    "E2 spread": [_times(ThresholdStatistics, "cycle_spreads", 1.15)],
+    "E4": [(Hazard, "sample", _sharper)],
+    "E4 law": [(GapClosing, "delay", lambda law, volts: 1.0 / volts**6)],
+    "E8": [_times(SelfIntegratingNeuron, "residual", 1.5)],
+    "E8 residue": [(SelfIntegratingNeuron, "residual", lambda neuron, time: 0.4)],
+    "E9": [(GrowthLaw, "__call__", lambda law, v: 1e3 * max(0.0, v - law.scale) ** 3)],
+    "E10": [_times(ThresholdSwitch, "voltage", 1.2)],
+    "E13": [(SelfIntegratingNeuron, "pulses_to_fire", lambda neuron, v, w, g: 3)],
+    "E14": [_times(scatter, "crossing_time", 1.05)],
+    "E14 resonance": [(scatter, "resonance", lambda barriers, seed: (1 / barriers, 1 / barriers))],
+    "E15": [_times(ThresholdStatistics, "device_means", 1.02)],
+    "E16": [_times(ThresholdSwitch, "next_crossing", 1.000001)],
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_broken_device_is_noticed(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for owner, name, value in CASES[case]:
+        monkeypatch.setattr(owner, name, value)
+    assert not RUNS[case.split()[0]](load_device("and_ts")).passed
 
 
 def test_a_seed_is_a_run() -> None:

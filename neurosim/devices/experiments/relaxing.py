@@ -17,7 +17,11 @@ from neurosim.devices.temperature import BOLTZMANN_EV
 
 
 def delay_voltage(preset: DevicePreset, seed: int = 0, draws: int = 2000) -> Experiment:
-    """E4: ln t_d linear in V (gap law, 1/V taken out), exponential delays at fixed V (hazard)."""
+    """E4: ln t_d linear in V (gap law, 1/V taken out), exponential delays at fixed V (hazard).
+
+    R^2 alone would let a power of V pass over so short a range, so the slope is checked too: -1/V_0
+    but for the law's next term, of order 2 (V_0/V)^2.
+    """
     spread = preset["threshold_spread_cycle"] or 0.01
     law = Hazard.from_ramp(preset["threshold_voltage"], spread, 1.0)
     volts = preset["threshold_voltage"] + np.arange(1, 7) * max(0.02, law.scale)
@@ -26,6 +30,7 @@ def delay_voltage(preset: DevicePreset, seed: int = 0, draws: int = 2000) -> Exp
     gap = dataclasses.replace(unit, rate=unit.delay(first) / law.mean_delay(first))
     delays = np.array([gap.delay(float(v)) for v in volts])
     straight = float(np.corrcoef(volts, np.log(delays * volts))[0, 1] ** 2)
+    slope = float(np.polyfit(volts, np.log(delays * volts), 1)[0])
     rows, worst, series = [], 1.0, {}
     for k, voltage in enumerate(volts.tolist()):
         times = law.sample(voltage, 0.0, 0.0, 1.0, draws, seed, cycle=k)
@@ -48,6 +53,7 @@ def delay_voltage(preset: DevicePreset, seed: int = 0, draws: int = 2000) -> Exp
         tuple(rows),
         (
             at_least("R^2 of ln(V t_d) against V", straight, 0.99),
+            at_most("its slope against -1/V_0", slope * law.scale + 1.0, 0.05),
             at_least("smallest KS p over voltages", worst, 0.01 / volts.size),
         ),
         {"delay_voltages_V": volts, "mean_delays_s": [row[2] for row in rows]},

@@ -69,7 +69,7 @@ def jitter(preset: DevicePreset, seed: int = 0, draws: int = 100_000) -> Experim
     small = sigma / (asymptote - switch.upper)
     barriers = 1.0 / np.linspace(0.12, 2.4, 12)
     signal, theory = resonance(barriers, seed)
-    top = int(np.argmax(theory))
+    top, expected = int(np.argmax(signal)), int(np.argmax(theory))
     return Experiment(
         "E14",
         "interval jitter and noise-assisted firing",
@@ -80,8 +80,8 @@ def jitter(preset: DevicePreset, seed: int = 0, draws: int = 100_000) -> Experim
             ("coefficient of variation", found / period, predicted / period),
             (
                 "noise kT/dU of the strongest response",
-                1.0 / barriers[int(np.argmax(signal))],
                 1.0 / barriers[top],
+                1.0 / barriers[expected],
             ),
         ),
         (
