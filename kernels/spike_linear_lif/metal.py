@@ -4,8 +4,8 @@ Sums are made as in `spike_linear`, membranes stay in registers, and a ballot pa
 neurons. Where an element of the weights holds several outputs, sums change lanes through
 threadgroup memory, so that neighbouring lanes own neighbouring neurons.
 
-Products are not fused with sums, so that float membranes have the bits of the reference. Tested in
-the emulator; never yet run on a GPU.
+Products are kept from being fused with sums as in `lif_scan.metal`, so that float membranes have
+the bits of the reference. Tested in the emulator; never yet run on a GPU.
 """
 
 from __future__ import annotations
@@ -22,24 +22,19 @@ from neurosim.kernels.spike_linear._metal_source import HEADER, row_sums
 from neurosim.kernels.spike_linear._weight import PackedWeight
 from neurosim.kernels.spike_linear_lif._types import Found, Layer
 
+_MINUS_ZERO = -(2**31)
 _MOST_COLUMNS = 2  # of a lane: sums, running sums and membranes of each stay in registers
-
-_HEADER = (
-    """
-#pragma METAL fp contract(off)
-"""
-    + HEADER
-)
 
 _LAYER = """
     // Words (P, rows, W), states (R, N) -> fired (planes, rows, 2 ceil(N / 64)), last (R, N).
-    // `place` is rows from a step of a token to its next, and steps.
+    // `place` is rows from a step of a token to its next, steps, halvings, and the bits of -0.
     const int OWNED = COLUMNS * FIELDS;
     threadgroup S shared[GROUPS * 32 * OWNED];
     auto local = shared + int(simdgroup_index_in_threadgroup) * 32 * OWNED;
     int base = int(thread_position_in_grid.x / 32) * 32 * OWNED;  // the first neuron
     int token = thread_position_in_grid.y, after = place[0], steps = place[1];
     int rows = words_shape[1], total = words_shape[2], fired_words = (outputs + 63) / 64 * 2;
+    float zero = as_type<float>(place[3]);
     V v[OWNED];
     for (int k = 0; k < OWNED; ++k)
         v[k] = state[token * outputs + min(base + lane + 32 * k, outputs - 1)];
@@ -61,8 +56,8 @@ _LAYER = """
             if (INTEGER) {
                 u = V(int(v[k]) >> place[2]) + V(sums[k]);
             } else {
-                V leaked = V(decay[n]) * v[k], driven = V(gain[n]) * V(sums[k]);
-                u = leaked + driven;
+                float leaked = fma(decay[n], float(v[k]), zero);
+                u = V(leaked + fma(gain[n], float(sums[k]), zero));
             }
             if (SAVE && real) membrane[row * outputs + neuron] = u;
             V count = u >= edge ? 1 : 0;
@@ -70,7 +65,8 @@ _LAYER = """
                 float whole = floor(float(u) / float(edge) + 0.5f);
                 count = V(min(max(whole, 0.0f), float(LEVELS_OUT)));
             }
-            V drop = LEVELS_OUT > 0 ? V(edge * count) : count > V(0) ? edge : V(0);
+            V drop = count > V(0) ? edge : V(0);
+            if (LEVELS_OUT > 0) drop = V(fma(float(edge), float(count), zero));
             if (HARD) v[k] = count > 0 ? V(0) : u;
             else v[k] = u - drop;
             for (int d = 0; d < max(LEVELS_OUT, 1); ++d) {
@@ -91,7 +87,7 @@ _layer = linear.kernel(
     ["words", "state", "decay", "gain", "threshold", "place"],
     ["fired", "last", "membrane"],
     _LAYER.replace("SUMS", row_sums(_WORD, "32 * m")),
-    header=_HEADER,
+    header=HEADER,
 )
 
 
@@ -123,7 +119,7 @@ def spike_linear_lif(launch: Launch, layer: Layer) -> Found:
         "LEVELS_OUT": layer.neuron.levels or 0,
         "HARD": layer.neuron.reset == "hard",
     }
-    place = np.array([layer.after, layer.steps, layer.shift or 0], np.int32)
+    place = np.array([layer.after, layer.steps, layer.shift or 0, _MINUS_ZERO], np.int32)
     inputs = [
         spikes.words.view(np.uint32),
         layer.state,

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def contracting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Kernels compiled with contraction, in a cache of their own."""
-    more = ("-ffp-contract=fast", *(["-mfma"] if X86 else []))
+    more = ("-ffp-contract=fast", "-fexpensive-optimizations", *(["-mfma"] if X86 else []))
     monkeypatch.setattr(_compile, "_KERNEL_OPTIONS", (*_compile._KERNEL_OPTIONS, *more))
     monkeypatch.setenv("NEUROSIM_CACHE", str(tmp_path))
     _compile._fingerprint.cache_clear()

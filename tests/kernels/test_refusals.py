@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from neurosim.kernels import (
+    LifWorkspace,
     Neuron,
     PackedSpikes,
     PackedWeight,
@@ -100,6 +101,16 @@ def test_a_scale_is_kept_apart_from_its_array() -> None:
     scale[:] = 0
     wanted = COUNTS.astype(np.float32) @ WEIGHT
     np.testing.assert_array_equal(spike_linear(COUNTS, weight, out_dtype="float32"), wanted)
+
+
+def test_a_workspace_keeps_memory_of_one_shape_and_type() -> None:
+    workspace = LifWorkspace()
+    first = workspace.array("counts", (2, 4), np.int8)
+    assert workspace.array("counts", (2, 4), np.int8) is first
+    for shape, kind in (((2, 4), np.float32), ((4, 2), np.float32), ((4, 2), np.int8)):
+        other = workspace.array("counts", shape, kind)
+        assert other.shape == shape and other.dtype == kind
+    assert not np.shares_memory(other, first)
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference", "metal-emulated"])
