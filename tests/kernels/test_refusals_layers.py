@@ -117,3 +117,16 @@ def test_bfloat16_thresholds_are_numbers_too() -> None:
     wanted = spike_linear_lif(SPIKES, DENSE, threshold=0.75)
     found = spike_linear_lif(SPIKES, DENSE, threshold=mx.full((2,), 0.75, mx.bfloat16))
     np.testing.assert_array_equal(found.spikes.words, wanted.spikes.words)  # type: ignore[union-attr]
+
+
+def test_halved_membranes_may_be_twice_a_sum() -> None:
+    """u + u / 2 + u / 4 + ... < 2 u, and counts to 127 of bytes make sums of 16,256 per input."""
+
+    def layer(inputs: int) -> Any:
+        spikes = pack(np.zeros((1, 1, inputs), np.int8), 127, code="bits", time_axis=0)
+        weight = np.zeros((inputs, 1), np.int8)
+        return spike_linear_lif(spikes, weight, decay=0.5, integer=True, algo="gather").state
+
+    assert layer(2**30 // 16_256).tolist() == [[0]]
+    with pytest.raises(ValueError, match="expected sums within int32, got up to 2147515136"):
+        layer(2**30 // 16_256 + 1)

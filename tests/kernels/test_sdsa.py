@@ -260,3 +260,17 @@ def test_sums_beyond_int32_are_refused() -> None:
     big = pack(np.zeros((1, 1, 200, 64), np.int8), 127, code="bits")
     with pytest.raises(ValueError, match="sums within int32, got up to 26219302400"):
         sdsa(big, big, big, "integer")
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("variant", ["1", "2", "3"])
+def test_a_threshold_just_above_every_sum_is_never_reached(variant: str, backend: str) -> None:
+    """Neurons without memory are integer limits: 5 tokens (of 8 channels) make 5 (40) at most."""
+    full = pack(np.ones((2, 1, 5, 8)), time_axis=0)
+    most = 40.0 if variant == "3" else 5.0
+    for threshold, count in ((most, full.count), (most + 0.25, 0)):
+        found = sdsa(
+            full, full, None if variant == "2" else full, variant, threshold=threshold, decay=0,
+            gain=1, backend=backend,
+        )  # fmt: skip
+        assert found.count == count
