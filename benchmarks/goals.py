@@ -132,11 +132,11 @@ GOALS = (
     ),
     Goal(
         "training step, 2 layers of 512, T = 4", "plain MLX", "training_step", (4, 256, 512),
-        ("fused layers", "linear and neurons"), ("mlx",), (5,),
+        ("stack", "fused layers", "linear and neurons"), ("mlx",), (5,),
     ),
     Goal(
         "training step, 2 layers of 512, T = 4", "torch autograd", "training_step",
-        (4, 256, 512), ("fused layers", "linear and neurons"), ("torch autograd",), (),
+        (4, 256, 512), ("stack", "fused layers", "linear and neurons"), ("torch autograd",), (),
     ),
     Goal(
         "LIF scan, packed, B = 256", "numpy in place", "lif_scan", (4, 256, 512), _SCANS,

@@ -7,6 +7,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+import numpy.typing as npt
 
 from neurosim.kernels import (
     LifWorkspace,
@@ -16,15 +17,18 @@ from neurosim.kernels import (
     trainable_lif,
     trainable_linear,
     trainable_linear_lif,
+    trainable_stack,
 )
 from neurosim.profiling.case import Candidate, Case, Operation, Request, Traffic
 from neurosim.profiling.operations._inputs import bernoulli, evaluated, torch_here
 from neurosim.profiling.operations.neurons import current
 from neurosim.profiling.timing import Run
 
+Floats = npt.NDArray[np.float32]
+
 DECAY, _SHARPNESS = 0.5, 2.0
 NEURON = Neuron(surrogate="fast_sigmoid", sharpness=_SHARPNESS)
-_GRID = 2.0**-6  # of weights: sums are then exact in any order, and so are the spikes
+_GRID = 2.0**-8  # of weights: sums are then exact in any order, and so are the spikes
 
 
 def _scan(request: Request) -> Case:
@@ -71,16 +75,22 @@ def _scan(request: Request) -> Case:
 
 
 def _step(request: Request) -> Case:
-    """Loss and gradients of both weights of two layers; the first one's spikes are data."""
+    """Loss and gradients of both weights of two layers, both firing at the density of the data."""
     steps, batch, width = request.shape
     rng = np.random.default_rng(request.seed)
     spikes = bernoulli(rng, request.shape, request.density)
-    size = 8 / np.sqrt(request.density * width)  # about a third of the neurons fire
-    drawn = [rng.normal(0.2, size, (width, width)) * (0.15 / size) for _ in range(2)]
-    weights = [(np.round(w / _GRID) * _GRID).astype(np.float32) for w in drawn]
+    weights, fired = [], spikes.astype(np.float32)
+    for _ in range(2):
+        chosen = _firing_weight(rng, fired, request.density)
+        weights.append(chosen)
+        fired = _fired(fired @ chosen)
     gradient = rng.standard_normal(request.shape).astype(np.float32)
     on_mlx, data = [mx.array(w) for w in weights], mx.array(spikes.astype(np.float32))
     weight = mx.array(gradient)
+
+    def stack(first: Any, second: Any) -> Any:
+        out = trainable_stack(spikes, [first, second], None, 1.0, DECAY, neuron=NEURON)
+        return (out * weight).sum()
 
     def layers(first: Any, second: Any) -> Any:
         hidden, _ = trainable_linear_lif(spikes, first, 1.0, DECAY, neuron=NEURON)
@@ -95,6 +105,7 @@ def _step(request: Request) -> Case:
         return (mlx_scan(mlx_scan(data @ first) @ second) * weight).sum()
 
     found = {
+        "stack": Candidate(_gradients(stack, on_mlx), "ours", view=_joined),
         "fused layers": Candidate(_gradients(layers, on_mlx), "ours", view=_joined),
         "linear and neurons": Candidate(_gradients(pieces, on_mlx), "ours", view=_joined),
         "mlx": Candidate(_gradients(plain, on_mlx), "dense", view=_joined),
@@ -115,6 +126,23 @@ def _step(request: Request) -> Case:
         found["torch autograd"] = Candidate(autograd, "dense", view=_joined)
     shape = dict(zip(("T", "B", "N"), request.shape, strict=True))
     return Case("training_step", shape, request.density, found, tolerance=1e-4)
+
+
+def _fired(x: Floats) -> Floats:
+    """Spikes of `NEURON` for the input x (T, B, N)."""
+    return np.asarray(lif_scan(x, 1.0, DECAY, neuron=NEURON).spikes, np.float32)
+
+
+def _firing_weight(rng: np.random.Generator, spikes: Floats, density: float) -> Floats:
+    """A weight (N, N) on the grid with which about `density` of the neurons fire."""
+    width = spikes.shape[-1]
+    drawn = rng.standard_normal((width, width), np.float32) / np.float32(np.sqrt(width * density))
+    sums, low, high = spikes @ drawn, 0.0, 64.0
+    for _ in range(12):
+        scale = (low + high) / 2
+        low, high = (scale, high) if _fired(sums * np.float32(scale)).mean() < density else (low, scale)
+    found: Floats = np.round(drawn * np.float32(low / _GRID)).astype(np.float32) * np.float32(_GRID)
+    return found
 
 
 def _gradients(loss: Callable[..., Any], weights: Sequence[mx.array]) -> Run:
@@ -198,11 +226,11 @@ SCAN = Operation(
 )
 STEP = Operation(
     "training_step",
-    "gradients of two spiking layers N x N",
+    "gradients of two spiking layers N x N, both firing at the density",
     ("T", "B", "N"),
     (4, 256, 512),
     _step,
-    ("trainable_linear", "trainable_linear_lif", "trainable_lif"),
+    ("trainable_stack", "trainable_linear", "trainable_linear_lif", "trainable_lif"),
     bench=((4, 256, 512),),
     chooses=False,
 )
