@@ -153,8 +153,8 @@ def calibrate_files(base: DevicePreset, options: argparse.Namespace, console: Co
         table.add_row(
             key,
             with_prefix(found.value, unit),
-            with_prefix(found.error, unit, 2),
-            f"{low} to {high}",
+            with_prefix(found.error, unit, 3) if found.error > 0.0 else "-",
+            f"{low} to {high}" if found.error > 0.0 else "not fitted",
         )
     if result.estimates:
         console.print(table)

@@ -16,6 +16,7 @@ from neurosim.devices import GrowthLaw, SelfIntegratingNeuron, load_device
 from neurosim.devices.calibration import calibrate, read_table
 from neurosim.devices.calibration.simulate import measured_trains, train_conditions, write_table
 from neurosim.devices.calibration.statistics import Sums, estimate, raw_correlation
+from neurosim.devices.calibration.trains import extract_trains
 
 
 def _judge(deviations: np.ndarray, share: float) -> None:
@@ -130,6 +131,7 @@ HEADER = "t_s,v_V,i_A,cycle,device"
         (f"{HEADER}\n0,0,1e-9,0,0\n1,nan,1e-9,0,0", "line 3: v_V is nan"),
         (f"{HEADER}\n0,0,x,0,0", "expected numbers"),
         (f"{HEADER}\n1,0,0,0,0\n0,1,0,0,0", "time does not increase"),
+        ("t_s,v_V,i_A,cycle\n0,0,0,0", "an iv file without device"),
         ("v_V,t_s\n0.5,-1\n", "expected t_s > 0"),
         ("icc_A,t_s,g_S\n1e-5,1,-2\n", "expected g_S > 0"),
     ],
@@ -164,12 +166,29 @@ def test_prefixes_and_one_device(tmp_path: Path) -> None:
     assert found.preset["threshold_spread_device"] == base["threshold_spread_device"]
 
 
-def test_too_few_cycles_and_wrong_sign(tmp_path: Path) -> None:
+def test_too_few_cycles_wrong_sign_and_wrong_unit(tmp_path: Path) -> None:
     base = load_device("and_ts")
     with pytest.raises(ValueError, match="at least 10 cycles"):
         calibrate([_sweep_file(tmp_path / "few.csv", 3)], base, "few")
     with pytest.raises(ValueError, match="wrong sign"):
         calibrate([_sweep_file(tmp_path / "sign.csv", 12, -1.0)], base, "sign")
+    unit = _sweep_file(tmp_path / "unit.csv", 12)
+    unit.write_text(unit.read_text().replace("v_mV", "v_uV"))
+    with pytest.raises(ValueError, match="wrong unit of v"):
+        calibrate([unit], base, "unit")
+
+
+def test_trains_are_read_as_they_were_driven(tmp_path: Path) -> None:
+    """Amplitude, width, gap and firing pulse out of the samples; silent trains stay."""
+    neuron = SETS["and_ts"].neuron
+    grid = train_conditions(neuron, [0.9, 2.2], [5e-4], [1e-3, 4e-3])
+    path = write_table(measured_trains(neuron, grid, 1, 0, spread=0.0), tmp_path / "pulse.csv")
+    trains = extract_trains(read_table(path))
+    found = [(t.voltage, t.width, t.gap) for t in trains]
+    np.testing.assert_allclose(found, grid, rtol=1e-4)
+    wanted = [neuron.pulses_to_fire(*row) for row in grid.tolist()]
+    assert 0 in wanted and max(wanted) > 1
+    assert [t.pulses if t.fired else 0 for t in trains] == wanted
 
 
 def test_fifty_cycles_are_used(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from neurosim.devices.preset import UNITS, DevicePreset
 from neurosim.quantity import Quantity
 
 Floats = npt.NDArray[np.float64]
+PLAUSIBLE = (0.01, 20.0)  # V_th of a threshold switch, V: outside it the unit is wrong
 DERIVED = ("hazard.ramp", "growth.off_level")  # computed from estimates, not seen in data
 
 
@@ -158,6 +159,11 @@ def calibrate(
         source = f"measured: {table.path.name}"
         if table.kind == "iv":
             sweeps = extract_sweeps(table)
+            middle = float(np.median(sweeps.threshold))
+            if not PLAUSIBLE[0] < middle < PLAUSIBLE[1]:
+                raise ValueError(
+                    f"{table.path}: V_th is {middle:.3g} V; wrong unit of v in the header?"
+                )
             found, blocks, words, shape = _from_sweeps(sweeps, source, rng)
             estimates |= found
             covariances |= blocks

@@ -15,7 +15,7 @@ from neurosim.devices.experiments.style import DARK, LIGHT, MIDDLE, panels, sett
 
 _LABELS = {
     "relax": ("compliance current (A)", "relaxation time (s)", "loglog"),
-    "pulse": ("pulse amplitude (V)", "pulses to fire", "semilogy"),
+    "pulse": ("pulses to fire, measured", "pulses to fire, predicted", "loglog"),
     "delay": ("pulse voltage (V)", "delay (s)", "semilogy"),
 }
 
@@ -38,6 +38,7 @@ def _draw_sweeps(axes: Any, sweeps: Sweeps, result: Calibration) -> None:
     axes.set_xlabel("voltage (V)")
     axes.set_ylabel("share of cycles below")
     axes.set_ylim(top=1.35)
+    axes.set_yticks([0.0, 0.5, 1.0])
     axes.set_title("data (dark), fitted normal (light)", fontsize=7.5, loc="left")
     axes.legend(loc="upper left")
 
@@ -46,9 +47,16 @@ def _draw_fit(axes: Any, kind: str, fit: Fit) -> None:
     """Measured points and the fitted law."""
     x, y, scale = _LABELS[kind]
     draw = getattr(axes, scale)
-    draw(*fit.data.T, "o", color=LIGHT, mec=MIDDLE, mew=0.4, label="data")
-    style = "x" if kind == "pulse" else "-"
-    draw(*fit.curve.T, style, color=DARK, label=f"fit, {fit.law}")
+    points = fit.data.T
+    if kind == "pulse":
+        points = np.array([fit.data[:, 1], np.maximum(fit.curve[:, 1], 0.7)])
+    words = f"trains, law {fit.law}" if kind == "pulse" else "data"
+    draw(*points, "o", color=LIGHT, mec=MIDDLE, mew=0.4, label=words)
+    if kind == "pulse":  # trains of all widths and gaps: only number against number compares
+        ends = [1.0, float(max(fit.data[:, 1].max(), fit.curve[:, 1].max()))]
+        draw(ends, ends, color=DARK, label="equal", zorder=0)
+    else:
+        draw(*fit.curve.T, "-", color=DARK, label=f"fit, {fit.law}")
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_title(kind, fontsize=7.5, loc="left")

@@ -75,6 +75,10 @@ def _column(path: Path, name: str) -> tuple[str, float]:
 
 
 def _kind(path: Path, names: list[str]) -> str:
+    sweep = {"cycle", "device"} & set(names)
+    if sweep and "v_V" in names and not set(FORMATS["iv"]) <= set(names):
+        missing = ", ".join(sorted(set(FORMATS["iv"]) - set(names)))
+        raise ValueError(f"{path}: an iv file without {missing}; one device or cycle is number 0")
     for kind, needed in FORMATS.items():
         if set(needed) <= set(names):
             return kind

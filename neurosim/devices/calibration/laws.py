@@ -81,7 +81,7 @@ def fit_delay(table: Table) -> Fit:
     means = np.exp(-x[1] - volts / scale)
     p_value = float(kstest(delays / means, "expon").pvalue)
     grid = np.linspace(volts.min(), volts.max(), 60)
-    verdict = "exponential" if p_value > 0.01 else "not exponential"
+    verdict = "exponential" if p_value > 0.01 else "NOT exponential: the hazard law does not hold"
     return Fit(
         "hazard",
         ("hazard.scale", "log_rate"),

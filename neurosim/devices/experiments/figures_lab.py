@@ -6,7 +6,16 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from neurosim.devices.experiments.result import Experiment
-from neurosim.devices.experiments.style import DARK, DASHES, LIGHT, MARKERS, MIDDLE, SHADES, scaled
+from neurosim.devices.experiments.style import (
+    DARK,
+    DASHES,
+    LIGHT,
+    MARKERS,
+    MIDDLE,
+    SHADES,
+    scaled,
+    with_prefix,
+)
 
 
 def draw_sweeps(axes: Axes, found: Experiment) -> None:
@@ -14,7 +23,7 @@ def draw_sweeps(axes: Axes, found: Experiment) -> None:
     for k, row in enumerate(found.rows):
         volts, amps = found.series[f"v{k}"], np.abs(found.series[f"i{k}"])
         keep = volts > 0.0
-        label = f"I_cc {float(row[0] or 0.0):.2g} A"
+        label = f"I_cc {with_prefix(float(row[0] or 0.0), 'A', 2)}"
         axes.semilogy(volts[keep], amps[keep], color=SHADES[k], ls=DASHES[k], label=label)
     volts, amps = found.series["v_back"], np.abs(found.series["i_back"])
     keep = volts < 0.0
@@ -39,6 +48,7 @@ def draw_statistics(axes: Axes, found: Experiment) -> None:
     axes.set_xlabel("voltage (V)")
     axes.set_ylabel("share of cycles below")
     axes.set_ylim(top=1.35)
+    axes.set_yticks([0.0, 0.5, 1.0])
     axes.legend(loc="upper left")
 
 
@@ -87,7 +97,7 @@ def draw_integration(axes: Axes, found: Experiment) -> None:
     largest = max(float(s["time0"].max()), float(s["time1"].max()))
     for k in (1, 0):
         time, unit = scaled(np.append(s[f"time{k}"], largest), "s")
-        label = f"gap {float(s[f'gap{k}'][0]):.2g} s"
+        label = f"gap {with_prefix(float(s[f'gap{k}'][0]), 's', 2)}"
         axes.plot(time[:-1], s[f"state{k}"], color=SHADES[k], ls=DASHES[k], label=label)
         axes.set_xlabel(f"time ({unit})")
     axes.axhline(float(s["threshold"][0]), color=LIGHT, ls=":")
@@ -115,7 +125,7 @@ def draw_pulses(axes: Axes, found: Experiment) -> None:
             marker=MARKERS[k],
             color=SHADES[k],
             ls=DASHES[k],
-            label=f"width {width:.2g} s",
+            label=f"width {with_prefix(width, 's', 2)}",
         )
     axes.axvline(found.values["critical_voltage_V"], color=MIDDLE, ls=":", lw=0.9)
     axes.annotate(

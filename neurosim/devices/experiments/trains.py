@@ -61,14 +61,15 @@ def leaky_integration(preset: DevicePreset) -> Experiment:
         before = int(run.fired[0]) if run.fired else 8
         time, state, x = [0.0], [0.0], 0.0
         for pulse in range(before):
-            for part, volts in ((width, voltage), (gap, 0.0)):
+            start = pulse * (width + gap)
+            fire = neuron.fire_time(x, voltage)
+            for part, volts in ((min(width, fire), voltage), (gap, 0.0)):
                 for moment in np.linspace(0.0, part, 12)[1:]:
-                    value = neuron.state(x, volts, float(moment))
-                    time.append(pulse * (width + gap) + (width if volts == 0.0 else 0.0) + moment)
-                    state.append(min(value, neuron.threshold) if volts else value)
-                x = neuron.state(x, volts, part)
-            if x >= neuron.threshold:
-                break
+                    time.append(start + float(moment))
+                    state.append(neuron.state(x, volts, float(moment)))
+                if volts and fire <= width:
+                    break  # it fires: x jumps to 1 and the curve ends
+                x, start = neuron.state(x, volts, part), start + part
         series |= {f"time{k}": np.array(time), f"state{k}": np.array(state)}
         series[f"gap{k}"] = np.array([gap])
     series["threshold"] = np.array([neuron.threshold])
