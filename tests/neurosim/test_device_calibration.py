@@ -14,6 +14,7 @@ from neurosim.chip.description import load_chip
 from neurosim.cli import main
 from neurosim.devices import GrowthLaw, SelfIntegratingNeuron, load_device
 from neurosim.devices.calibration import calibrate, read_table
+from neurosim.devices.calibration.growth import fit_growth
 from neurosim.devices.calibration.simulate import measured_trains, train_conditions, write_table
 from neurosim.devices.calibration.statistics import Sums, estimate, raw_correlation
 from neurosim.devices.calibration.trains import extract_trains
@@ -64,6 +65,21 @@ def test_fire_level_without_creep_is_assumed(noise: float, tmp_path: Path) -> No
     wanted = (truth.growth.rate, truth.growth.scale, FORGETTING)
     for name, value in zip(("rate", "scale", "relaxation_time"), wanted, strict=True):
         assert found.preset.extra(f"growth.{name}").value == pytest.approx(value, rel=0.2)
+
+
+def test_errors_allow_for_noise_that_is_the_same_in_a_train() -> None:
+    """A gain error of 2 % a train: errors of independent samples would be far too small."""
+    deviations: list[float] = []
+    for seed, name in enumerate(("and_ts", "ag_siox_mos2", "demo with spreads")):
+        truth = SETS[name]
+        table = measured_trains(truth.neuron, conditions(truth.neuron), 2, seed)
+        number = table["train"].astype(int)
+        gain = np.exp(0.02 * np.random.default_rng(seed).standard_normal(number.max() + 1))
+        table["i_A"][:] *= gain[number]
+        fit = fit_growth(extract_trains(table), 0.6)
+        true = (truth.growth.rate, truth.growth.scale, FORGETTING, truth.fire_level)
+        deviations += ((fit.values - true) / fit.errors).tolist()
+    _judge(np.array(deviations), 0.75)
 
 
 def test_other_growth_law_and_low_level(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from neurosim.devices.experiments.style import DARK, LIGHT, MIDDLE, panels, sett
 
 _LABELS = {
     "relax": ("compliance current (A)", "relaxation time (s)", "loglog"),
-    "pulse": ("pulses to fire, measured", "pulses to fire, predicted", "loglog"),
+    "pulse": ("pulses to fire, measured", "pulses to fire, predicted (0.7: never)", "loglog"),
     "delay": ("pulse voltage (V)", "delay (s)", "semilogy"),
 }
 

@@ -81,7 +81,9 @@ def _starts(law: str, data: Floats) -> list[Floats]:
 def _creep(trains: tuple[Train, ...], law: str) -> tuple[Floats, Floats, float]:
     """Least squares of i/v against G_off + (G_pre - G_off) x: (5 parameters, covariance, cost).
 
-    Parameters: ln k_1, scale, ln tau_r, ln G_off, ln(G_pre/G_off - 1); residuals relative.
+    Parameters: ln k_1, scale, ln tau_r, ln G_off, ln(G_pre/G_off - 1); residuals relative. Errors
+    are those of independent samples or of independent trains (summed scores), the larger: noise
+    within a train may be correlated.
     """
     data = columns(trains)
     top = float(data[0].max())
@@ -121,7 +123,13 @@ def _creep(trains: tuple[Train, ...], law: str) -> tuple[Floats, Floats, float]:
     assert best is not None
     run = least_squares(residuals, best[1], x_scale="jac", bounds=bounds, args=(slice(None),))
     freedom = max(run.fun.size - 5, 1)
-    covariance = 2.0 * run.cost / freedom * np.linalg.pinv(run.jac.T @ run.jac)
+    inverse = np.linalg.pinv(run.jac.T @ run.jac)
+    covariance = 2.0 * run.cost / freedom * inverse
+    edges = np.cumsum([0, *sizes])[:-1][np.array(sizes) > 0]
+    scores = np.add.reduceat(run.jac * run.fun[:, None], edges, axis=0)
+    grouped = inverse @ (scores.T @ scores) @ inverse
+    stretch = np.sqrt(np.maximum(np.diag(grouped) / np.maximum(np.diag(covariance), 1e-300), 1.0))
+    covariance *= np.outer(stretch, stretch)
     return run.x, covariance, 0.5 * freedom * math.log(max(2.0 * run.cost / freedom, 1e-300))
 
 

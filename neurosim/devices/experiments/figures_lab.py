@@ -23,7 +23,7 @@ def draw_sweeps(axes: Axes, found: Experiment) -> None:
     for k, row in enumerate(found.rows):
         volts, amps = found.series[f"v{k}"], np.abs(found.series[f"i{k}"])
         keep = volts > 0.0
-        label = f"I_cc {with_prefix(float(row[0] or 0.0), 'A', 2)}"
+        label = f"I_cc {with_prefix(float(row[0] or 0.0), 'A', 3)}"
         axes.semilogy(volts[keep], amps[keep], color=SHADES[k], ls=DASHES[k], label=label)
     volts, amps = found.series["v_back"], np.abs(found.series["i_back"])
     keep = volts < 0.0
@@ -97,7 +97,7 @@ def draw_integration(axes: Axes, found: Experiment) -> None:
     largest = max(float(s["time0"].max()), float(s["time1"].max()))
     for k in (1, 0):
         time, unit = scaled(np.append(s[f"time{k}"], largest), "s")
-        label = f"gap {with_prefix(float(s[f'gap{k}'][0]), 's', 2)}"
+        label = f"gap {with_prefix(float(s[f'gap{k}'][0]), 's', 3)}"
         axes.plot(time[:-1], s[f"state{k}"], color=SHADES[k], ls=DASHES[k], label=label)
         axes.set_xlabel(f"time ({unit})")
     axes.axhline(float(s["threshold"][0]), color=LIGHT, ls=":")
@@ -125,7 +125,7 @@ def draw_pulses(axes: Axes, found: Experiment) -> None:
             marker=MARKERS[k],
             color=SHADES[k],
             ls=DASHES[k],
-            label=f"width {with_prefix(width, 's', 2)}",
+            label=f"width {with_prefix(width, 's', 3)}",
         )
     axes.axvline(found.values["critical_voltage_V"], color=MIDDLE, ls=":", lw=0.9)
     axes.annotate(

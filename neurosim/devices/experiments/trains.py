@@ -57,8 +57,8 @@ def leaky_integration(preset: DevicePreset) -> Experiment:
     falling += sum(n != NEVER for n in counts[len(fires) :])
     series: dict[str, np.ndarray] = {}
     for k, gap in enumerate(gaps[[1, 3]].tolist()):
-        run = neuron.run_train(voltage, width, gap, 8)
-        before = int(run.fired[0]) if run.fired else 8
+        run = neuron.run_train(voltage, width, gap, 16)
+        before = int(run.fired[0]) if run.fired else 16
         time, state, x = [0.0], [0.0], 0.0
         for pulse in range(before):
             start = pulse * (width + gap)
