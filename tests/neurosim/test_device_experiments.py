@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -98,21 +99,48 @@ def _open_loop(table: Table) -> Table:
 
 
 SAMPLE = Hazard.sample
+
+
+def _scaled(key: str, factor: float) -> DevicePreset:
+    """and_ts with one number scaled."""
+    base = load_device("and_ts")
+    changed = dataclasses.replace(base.quantities[key], value=factor * base[key], band=None)
+    return base.with_quantities({key: changed})
+
+
 CASES: dict[str, Breaks] = {
     "E1": [(sweeps, "sweep_table", lambda p, v, *a, **k: sweep_table(p, 1.01 * v, *a, **k))],
     "E1 loop": [(sweeps, "sweep_table", lambda *a, **k: _open_loop(sweep_table(*a, **k)))],
     "E2": [_times(ThresholdStatistics, "cycles", 1.02)],
+    "E2 far": [_times(ThresholdStatistics, "cycles", 1.1)],
     "E2 spread": [_times(ThresholdStatistics, "cycle_spreads", 1.15)],
     "E4": [(Hazard, "sample", _sharper)],
     "E4 law": [(GapClosing, "delay", lambda law, volts: 1.0 / volts**6)],
     "E8": [_times(SelfIntegratingNeuron, "residual", 1.5)],
     "E8 residue": [(SelfIntegratingNeuron, "residual", lambda neuron, time: 0.4)],
-    "E9": [(GrowthLaw, "__call__", lambda law, v: 1e3 * max(0.0, v - law.scale) ** 3)],
+    "E8 waits": [
+        (SelfIntegratingNeuron, "residual", lambda neuron, time: 0.4 - 0.4 * math.exp(-50 * time))
+    ],
+    "E9": [(GrowthLaw, "__call__", lambda law, v: law.rate * max(0.0, v - law.scale) ** 3 / 0.65)],
+    "E9 falls": [
+        (
+            GrowthLaw,
+            "__call__",
+            lambda law, v: law.rate * max(0.0, v - law.scale) * (1.5 + math.sin(20 * v)) / 2.5,
+        )
+    ],
     "E10": [_times(ThresholdSwitch, "voltage", 1.2)],
+    "E10 crossing": [_times(ThresholdSwitch, "next_crossing", 0.8)],
+    "E10 silent": [(ThresholdSwitch, "frequency", lambda switch, drive: 0.0)],
+    "E11 silent": [(ThresholdSwitch, "frequency", lambda switch, drive: 0.0)],
+    "E11": [_times(ThresholdSwitch, "frequency", 1 + 1e-8)],
     "E13": [(SelfIntegratingNeuron, "pulses_to_fire", lambda neuron, v, w, g: 3)],
     "E14": [_times(scatter, "crossing_time", 1.05)],
     "E14 resonance": [(scatter, "resonance", lambda barriers, seed: (1 / barriers, 1 / barriers))],
+    "E14 signal": [(scatter, "resonance", lambda barriers, seed: (1 / barriers, barriers))],
+    "E14 below": [(ThresholdSwitch, "frequency", lambda switch, drive: 1.0)],
     "E15": [_times(ThresholdStatistics, "device_means", 1.02)],
+    "E16 hold": [(energies, "load_device", lambda name: _scaled("hold_voltage", 1.001))],
     "E16": [_times(ThresholdSwitch, "next_crossing", 1.000001)],
 }
 
@@ -122,6 +150,28 @@ def test_a_broken_device_is_noticed(case: str, monkeypatch: pytest.MonkeyPatch) 
     for owner, name, value in CASES[case]:
         monkeypatch.setattr(owner, name, value)
     assert not RUNS[case.split()[0]](load_device("and_ts")).passed
+
+
+def test_every_criterion_is_failed_by_some_break(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No check of the mutated experiments passes under all of their mutations.
+
+    Left out: R^2 of E4, which a power of V passes too (the slope is what notices it).
+    """
+    device = load_device("and_ts")
+    missed: dict[tuple[str, str], bool] = {}
+    for case, breaks in CASES.items():
+        with monkeypatch.context() as patch:
+            for owner, name, value in breaks:
+                patch.setattr(owner, name, value)
+            found = RUNS[case.split()[0]](device)
+        for check in found.checks:
+            key = (found.id, check.name)
+            missed[key] = missed.get(key, False) or not check.passed
+    wide = lab.threshold_statistics(_scaled("threshold_spread_cycle", 8.0))
+    wider = lab.threshold_statistics(_scaled("hold_spread_cycle", 8.0))
+    for check in (*wide.checks, *wider.checks):
+        missed["E2", check.name] |= not check.passed
+    assert [key for key, one in missed.items() if not one] == [("E4", "R^2 of ln(V t_d) against V")]
 
 
 def test_a_seed_is_a_run() -> None:
