@@ -233,8 +233,8 @@ def fit_growth(trains: tuple[Train, ...], level: float) -> Fit:
     if found is None:
         found = _by_fires(trains, level)
         words = (
-            f"x_th NOT identified by these trains (no creep of the current before the fire): held "
-            f"at the assumed {level:g}; growth.rate scales with it"
+            f"x_th NOT identified by these trains (the current before the fire shows no creep, or "
+            f"too little): held at the assumed {level:g}; growth.rate scales with it"
         )
     else:
         words = "x_th from the creep of the current before the fire"
