@@ -122,7 +122,7 @@ CASES: dict[str, Breaks] = {
         (SelfIntegratingNeuron, "residual", lambda neuron, time: 0.4 - 0.4 * math.exp(-50 * time))
     ],
     "E9": [(GrowthLaw, "__call__", lambda law, v: law.rate * max(0.0, v - law.scale) ** 3 / 0.65)],
-    "E9 straight": [(GrowthLaw, "__call__", lambda law, v: 14.9e3 * max(0.0, v - 0.0735))],
+    "E9 straight": [(trains, "GrowthLaw", lambda *law: GrowthLaw("power", 14.9e3, 0.0735))],
     "E9 falls": [
         (
             GrowthLaw,
