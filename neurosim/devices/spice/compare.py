@@ -26,7 +26,7 @@ OSCILLATOR_TOLERANCES = ((50_000, 1e-4), (20_000, 3e-4))  # (steps per period, V
 PULSE_TOLERANCE = 2e-5
 _PULSE_STEPS = 10_000  # of a pulse or gap
 _SEGMENT_STEPS = 20_000
-_ON_STEPS = 200  # the step ceiling must resolve the discharge too
+_ON_STEPS = 400  # the step ceiling must resolve the discharge too
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Comparison:
 
 
 def step_limit(switch: ThresholdSwitch, drive: Drive, steps: int) -> float:
-    """Largest time step: 1/`steps` of the period, 1/200 of the discharge, s."""
+    """Largest time step: 1/`steps` of the period, 1/400 of the discharge, s."""
     period = without_delays(switch).period(drive)
     return min(period.duration / steps, period.on_time / _ON_STEPS)
 
