@@ -140,7 +140,8 @@ def _firing_weight(rng: np.random.Generator, spikes: Floats, density: float) -> 
     sums, low, high = spikes @ drawn, 0.0, 64.0
     for _ in range(12):
         scale = (low + high) / 2
-        low, high = (scale, high) if _fired(sums * np.float32(scale)).mean() < density else (low, scale)
+        rate = _fired(sums * np.float32(scale)).mean()
+        low, high = (scale, high) if rate < density else (low, scale)
     found: Floats = np.round(drawn * np.float32(low / _GRID)).astype(np.float32) * np.float32(_GRID)
     return found
 
