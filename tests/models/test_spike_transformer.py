@@ -9,16 +9,14 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_flatten
+from spiking_variants import EACH_VARIANT, parallel_logits, trained
 from tiny_models import spiking_model, stream, tokens
 
 from neurosim.chip import load_chip
 from neurosim.events.engine import simulate
 from neurosim.kernels.dense import cross_entropy
-from neurosim.kernels.neuron import integer_spikes
-from neurosim.models.evaluation import logits_of, token_losses
 from neurosim.models.ngram_embedding import new_tables, ngram_sum
-from neurosim.models.quantise import quantise, step_size
 from neurosim.models.spike_transformer import (
     SpikeTransformer,
     SpikeTransformerConfig,
@@ -27,22 +25,7 @@ from neurosim.models.spike_transformer import (
     decayed_attention,
 )
 from neurosim.models.spike_transformer_folded import FoldedSpikeTransformer
-from neurosim.models.training.loop import rounded_to_grid
 from neurosim.network import ngram_rows
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "two layers": {"layers": 2},
-    "signed q and k": {"signed_qk": True},
-    "no n-grams, one tap, binary": {"ngram_rows": (), "taps": 1, "levels": 1},
-    "4 heads, no decay": {"heads": 4, "decay_shift": (0, 0, 2, 5)},
-    "one table": {"ngram_rows": (16,), "fraction_bits": 4},
-}
-EACH_VARIANT = pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
-
-
-def _logits(model: SpikeTransformer, ids: np.ndarray) -> np.ndarray:
-    return np.asarray(model(mx.array(ids[None])))[0]
 
 
 def test_parallel_attention_equals_the_recurrence() -> None:
@@ -128,7 +111,7 @@ def test_a_later_token_changes_no_earlier_logit(changes: dict[str, Any]) -> None
         other = ids.copy()
         other[at] = (ids[at] + 17) % 50
         for name, logits in (
-            ("float", lambda ids: _logits(model, ids)),
+            ("float", lambda ids: parallel_logits(model, ids)),
             ("folded", lambda ids: folded.forward(ids)[0]),
         ):
             before, after = logits(ids), logits(other)
@@ -142,7 +125,7 @@ def test_the_past_matters_beyond_the_convolution() -> None:
     ids, other = tokens(20), tokens(20)
     other[5] = (ids[5] + 17) % 50
     for logits in (
-        lambda ids: _logits(model, ids),
+        lambda ids: parallel_logits(model, ids),
         lambda ids: FoldedSpikeTransformer.fold(model).forward(ids)[0],
     ):
         assert (logits(ids)[12:] != logits(other)[12:]).any()
@@ -170,27 +153,6 @@ def test_one_token_and_prefixes() -> None:
         np.testing.assert_array_equal(folded.forward(tokens(12)[:length])[0], logits[:length])
 
 
-def _train(
-    model: SpikeTransformer, batches: list[mx.array], steps: int
-) -> list[tuple[str, np.ndarray]]:
-    """Gradients on the last batch after `steps` updates."""
-
-    def loss(batch: mx.array) -> mx.array:
-        logits = model(batch[:, :-1])
-        return cross_entropy(logits.reshape(-1, logits.shape[-1]), batch[:, 1:].reshape(-1)).mean()
-
-    optimizer = optim.Adam(learning_rate=1e-3)
-    value_and_grad = nn.value_and_grad(model, loss)
-    model.train()
-    for step in range(steps + 1):
-        _, gradients = value_and_grad(batches[step % len(batches)])
-        mx.eval(gradients)
-        if step < steps:
-            optimizer.update(model, gradients)
-            mx.eval(model.parameters())
-    return [(name, np.asarray(gradient)) for name, gradient in tree_flatten(gradients)]
-
-
 @pytest.mark.parametrize("signed_qk", [False, True])
 def test_every_parameter_gets_a_gradient(signed_qk: bool) -> None:
     """From the real initialisation, after three steps; of tables the rows that were read."""
@@ -203,7 +165,7 @@ def test_every_parameter_gets_a_gradient(signed_qk: bool) -> None:
     ids = stream(3 * 8 * 25, 50).reshape(3, 8, 25).astype(np.int32)
     ids[ids == 49] = 3  # token 49 is never read
     batches = [mx.array(part) for part in ids]
-    gradients = dict(_train(model, batches, 3))
+    gradients = dict(trained(model, batches, 3))
     assert set(gradients) == {name for name, _ in tree_flatten(model.trainable_parameters())}
     last = ids[0][:, :-1]  # step 3 sees the first batch again
     read = {"embedding": np.unique(last)} | {
@@ -309,133 +271,6 @@ def test_activity_penalty_counts_synaptic_operations() -> None:
 
     _, gradients = nn.value_and_grad(model, penalty)(mx.array(tokens(64).reshape(2, 32)))
     assert np.asarray(gradients["head_read"]["log_gain"]).min() > 0  # more gain, more spikes
-
-
-@EACH_VARIANT
-def test_fold_gives_integers_in_range(changes: dict[str, Any]) -> None:
-    folded = FoldedSpikeTransformer.fold(spiking_model(3, **changes))
-    for name, weight in folded.weights.items():
-        assert np.issubdtype(weight.dtype, np.integer), name
-        if not name.startswith(("embedding", "ngrams")):
-            assert np.abs(weight.astype(int)).max() <= 127, name
-            assert weight.dtype == np.int8
-    for site, bank in folded.banks.items():
-        for array in (bank.half_threshold, bank.bias):
-            assert np.issubdtype(array.dtype, np.integer), site
-        assert bank.half_threshold.min() >= 1
-        assert bank.levels == changes.get("levels", 4)
-
-
-def test_fold_keeps_every_weight_within_half_a_step() -> None:
-    """Writers of the residual share its unit per channel; tables are powers of two of it."""
-    model = spiking_model(3, layers=2)
-    folded = FoldedSpikeTransformer.fold(model)
-    units = model.weight_units()
-    block_writers = ("conv", "output", "down")
-    for i, block in enumerate(model.blocks):
-        for name in ("conv", "query", "key", "value", "output", "up", "down"):
-            unit = units["residual"] if name in block_writers else units[f"blocks.{i}.{name}"]
-            real = folded.weights[f"blocks.{i}.{name}"] * unit
-            assert (np.abs(real - np.asarray(block[name])) <= unit * 0.5001).all(), name
-    assert folded.logit_unit == pytest.approx(float(units["head"]))
-    residual = units["residual"]
-    assert residual.shape == (32,)
-    parts = (
-        ("embedding", model.embedding, residual),
-        ("ngrams.0", model.ngrams[0], residual[:16]),
-        ("ngrams.1", model.ngrams[1], residual[16:]),
-    )
-    for name, table, unit in parts:
-        step = units[name]
-        np.testing.assert_allclose(np.log2(step / unit) % 1, 0, atol=1e-9)
-        assert (np.abs(folded.weights[name] * unit - np.asarray(table)) <= step * 0.5001).all()
-
-
-def test_every_folded_bank_fires_as_its_float_bank() -> None:
-    """The same charge, in integer units and in real ones, gives the same spikes but near ties."""
-    model = spiking_model(4, layers=2, fraction_bits=6)
-    folded = FoldedSpikeTransformer.fold(model)
-    units = model.weight_units()
-    rng = np.random.default_rng(0)
-    sites: dict[str, Any] = {"head_read": (model.head_read, units["residual"])}
-    incoming = {"query_neurons": "query", "key_neurons": "key", "value_neurons": "value"}
-    incoming["hidden_neurons"] = "up"
-    for i, block in enumerate(model.blocks):
-        at = f"blocks.{i}."
-        for site in ("conv_read", "attention_read", "hidden_read"):
-            sites[at + site] = block[site], units["residual"]
-        for site, weight in incoming.items():
-            sites[at + site] = block[site], units[at + weight]
-        sites[at + "output_neurons"] = block["output_neurons"], np.float64(2.0**-6)
-    assert set(sites) == set(folded.banks)
-    for site, (bank, unit) in sites.items():
-        scale, offset = (np.asarray(part, np.float64) for part in bank.fixed())
-        y = rng.uniform(-6, 6, (500, len(scale)))  # in spikes
-        charge = np.rint((y - offset) / scale / unit).astype(np.int64)
-        node = folded.banks[site]
-        integers = integer_spikes(charge, node.half_threshold, node.bias, node.levels, node.signed)
-        floats = np.asarray(bank(mx.array((charge * unit).astype(np.float32))))
-        assert np.abs(integers - floats).max() <= 1, site
-        step = 1 / (2 * node.half_threshold)  # spikes of one integer unit
-        allowed = 8 * step.mean()  # bias and multiples of the threshold are rounded to one
-        assert np.mean(integers != floats) < allowed, site
-        assert {-4, 4} <= set(np.unique(integers)) or not node.signed
-
-
-def test_folded_model_computes_what_the_float_model_computes() -> None:
-    """A model whose weights lie on the grid: the first site agrees, the logits follow."""
-    model = spiking_model(4)
-    model.update(tree_unflatten(list(rounded_to_grid(model).items())))
-    ids = tokens(200, seed=2)
-    folded = FoldedSpikeTransformer.fold(model)
-    logits, spikes = folded.forward(ids)
-    x = model.embedding[mx.array(ids)] + ngram_sum(model.ngrams, mx.array(ids[None]))[0]
-    first = np.asarray(model.blocks[0].conv_read(x))
-    assert np.mean(first != spikes["blocks.0.conv_read"]) < 0.015
-    reference = _logits(model, ids)
-    error = np.sqrt(np.mean((logits * folded.logit_unit - reference) ** 2)) / reference.std()
-    assert error < 0.4, f"relative RMS error of the logits {error:.2f}"
-
-
-def test_fold_keeps_the_loss() -> None:
-    """After some training, the folded model predicts as well as the float model, within 2 %."""
-    model = spiking_model(0, vocab_size=20, ngram_rows=(), context=24)
-    text = stream(24 * 8 * 30 + 1, 20)
-    batches = [mx.array(part) for part in text[:-1].reshape(30, 8, 24).astype(np.int32)]
-    _train(model, batches, 45)
-    model.eval()
-    held_out = stream(24 * 12 + 1, 20, seed=5)
-    folded = FoldedSpikeTransformer.fold(model)
-    before = token_losses(logits_of(model), held_out, 24).mean()
-    after = token_losses(logits_of(folded), held_out, 24).mean()
-    assert before < 0.93 * np.log(20)  # it has learnt something
-    assert after == pytest.approx(before, rel=0.02)
-
-
-def test_fold_refuses_a_dead_channel_and_nan() -> None:
-    model = spiking_model(0)
-    weight = np.array(model.blocks[0].up)
-    weight[:, 3] = 0
-    model.blocks[0].up = mx.array(weight)
-    with pytest.raises(ValueError, match=r"blocks\.0\.hidden_neurons: .*all zero"):
-        FoldedSpikeTransformer.fold(model)
-    weight[0, 0] = np.nan
-    model.blocks[0].up = mx.array(weight)
-    with pytest.raises(ValueError, match="NaN"):
-        FoldedSpikeTransformer.fold(model)
-
-
-def test_quantise_rounds_to_the_grid() -> None:
-    weight = np.array([[0.3, -1.27], [0.0, 0.635]])
-    unit = step_size([weight], 8, 0)
-    np.testing.assert_allclose(unit, [0.3 / 127, 0.01])
-    codes = quantise(weight, unit, 8)
-    np.testing.assert_array_equal(codes, [[127, -127], [0, 64]])  # 63.5 rounds to even
-    assert codes.dtype == np.int8
-    assert step_size([weight], 8, None) == pytest.approx(0.01)
-    with pytest.raises(ValueError, match="within 8 bits"):
-        quantise(weight * 1.01, unit, 8)
-    assert quantise(weight, step_size([weight], 12, 0), 12).dtype == np.int16
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 from tiny_models import stream, twin_model
+from training_runs import STEPS, finished, records_of, short_config, short_trainer
 
 from neurosim.models import checkpoint
 from neurosim.models.text.tokenizer import Tokenizer
@@ -19,52 +18,6 @@ from neurosim.models.training import loop
 from neurosim.models.training.loop import Trainer, rounded_to_grid
 from neurosim.models.training.schedule import TrainingConfig, batch_of_step, learning_rate
 from neurosim.network import ngram_rows
-
-SPIKING: dict[str, Any] = {
-    "model_type": "spike_transformer",
-    "width": 32,
-    "layers": 1,
-    "heads": 2,
-    "ratio": 2,
-    "decay_shift": [1, 3],
-    "ngram_rows": [64],
-}
-TWIN: dict[str, Any] = {"model_type": "transformer", "width": 32, "layers": 1, "heads": 2}
-STEPS = 8
-
-
-def _config(**changes: Any) -> TrainingConfig:
-    settings: dict[str, Any] = {
-        "model": SPIKING,
-        "steps": STEPS,
-        "batch": 2,
-        "context": 8,
-        "warmup": 3,
-        "quantise_from": 0.5,
-        "log_every": 1,
-        "evaluate_every": 4,
-        "checkpoint_every": 3,
-    }
-    return TrainingConfig(**(settings | changes))
-
-
-def _trainer(folder: Path, tokenizer: Tokenizer, **changes: Any) -> Trainer:
-    train, validation = (stream(400, tokenizer.vocab_size, seed) for seed in (0, 1))
-    return Trainer(_config(**changes), folder, train, validation[:100], tokenizer)
-
-
-def _run(trainer: Trainer) -> bytes:
-    """Train to the end; the weights' file."""
-    folder = trainer.run(lambda line: None)
-    return (folder / "model.safetensors").read_bytes()
-
-
-def _records(folder: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl without the times."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
-    return [{k: v for k, v in record.items() if k != "cpu_s_per_step"} for record in records]
-
 
 # What a step sees.
 
@@ -111,210 +64,13 @@ def test_too_short_a_corpus() -> None:
 
 def test_learning_rate() -> None:
     """Linear warm-up to the peak, half-way between peak and end in the middle, then the end."""
-    config = _config(learning_rate=0.4, warmup=10, steps=110, final_rate=0.1)
+    config = short_config(learning_rate=0.4, warmup=10, steps=110, final_rate=0.1)
     rates = [learning_rate(config, step) for step in range(111)]
     np.testing.assert_allclose(rates[:11], [*(0.04 * np.arange(1, 11)), 0.4])
     assert rates[60] == pytest.approx(0.4 * 0.55)
     assert rates[110] == pytest.approx(0.04)
     assert (np.diff(rates[10:]) < 0).all()
-    assert learning_rate(_config(learning_rate=0.4, warmup=0), 0) == pytest.approx(0.4)
-
-
-# Resuming.
-
-
-class Killed(BaseException):
-    """Stands for Ctrl-C or a kill."""
-
-
-def _stop_between_steps(trainer: Trainer, step: int) -> None:
-    train_step = trainer.train_step
-
-    def stopping() -> float:
-        if trainer.step == step:
-            raise Killed
-        return train_step()
-
-    trainer.train_step = stopping  # type: ignore[method-assign]
-
-
-def _stop_in_the_loss(trainer: Trainer, step: int) -> None:
-    """After the forward pass moved the running statistics, with rounded weights in place."""
-    loss = trainer.loss
-
-    def stopping(tokens: mx.array) -> Any:
-        result = loss(tokens)
-        if trainer.step == step:
-            raise Killed
-        return result
-
-    trainer.loss = stopping  # type: ignore[method-assign]
-
-
-def _stop_after_the_update(trainer: Trainer, step: int) -> None:
-    """The weights have moved, the step is not counted yet."""
-    update = trainer.optimizer.update
-
-    def stopping(*arguments: Any) -> None:
-        update(*arguments)
-        if trainer.step == step:
-            raise Killed
-
-    trainer.optimizer.update = stopping
-
-
-def _kill(trainer: Trainer, step: int) -> None:
-    """As kill -9 does: nothing is written on the way out."""
-    _stop_between_steps(trainer, step)
-    checkpoint_now = trainer.checkpoint
-
-    def only_in_time() -> None:
-        if trainer.step % trainer.config.checkpoint_every == 0:
-            checkpoint_now()
-
-    trainer.checkpoint = only_in_time  # type: ignore[method-assign]
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(
-    tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., tuple[bytes, list[dict[str, Any]]]]:
-    """Weights and metrics of a run without a break, each configuration once."""
-    results: dict[str, tuple[bytes, list[dict[str, Any]]]] = {}
-
-    def get(**changes: Any) -> tuple[bytes, list[dict[str, Any]]]:
-        key = json.dumps(changes, sort_keys=True)
-        if key not in results:
-            folder = tmp_path_factory.mktemp("run")
-            results[key] = _run(_trainer(folder, tokenizer, **changes)), _records(folder)
-        return results[key]
-
-    return get
-
-
-RUNS: dict[str, dict[str, Any]] = {
-    "spiking": {},
-    "muon": {"muon_rate": 0.01},
-    "twin": {"model": TWIN},
-    "rarely logged": {"log_every": 5, "evaluate_every": 8},
-}
-
-
-def _resume_equals(
-    stop: Callable[[Trainer, int], None],
-    steps: tuple[int, ...],
-    changes: dict[str, Any],
-    folder: Path,
-    tokenizer: Tokenizer,
-    uninterrupted: Callable[..., tuple[bytes, list[dict[str, Any]]]],
-) -> None:
-    weights, records = uninterrupted(**changes)
-    for step in steps:
-        trainer = _trainer(folder, tokenizer, **changes)
-        stop(trainer, step)
-        with pytest.raises(Killed):
-            trainer.run(lambda line: None)
-        mx.clear_cache()
-    assert _run(_trainer(folder, tokenizer, **changes)) == weights
-    assert _records(folder) == records
-
-
-@pytest.mark.parametrize("changes", RUNS.values(), ids=RUNS)
-@pytest.mark.parametrize(
-    "steps", [(1,), (4,), tuple(range(1, STEPS))], ids=["at 1", "at 4", "at every step"]
-)
-def test_resume_after_an_interruption(
-    steps: tuple[int, ...],
-    changes: dict[str, Any],
-    tmp_path: Path,
-    tokenizer: Tokenizer,
-    uninterrupted: Callable[..., tuple[bytes, list[dict[str, Any]]]],
-) -> None:
-    """Same weights byte for byte, same metrics; the weights are rounded from step 4 on."""
-    _resume_equals(_stop_between_steps, steps, changes, tmp_path, tokenizer, uninterrupted)
-
-
-@pytest.mark.parametrize("step", [2, 6], ids=["float weights", "rounded weights"])
-@pytest.mark.parametrize("stop", [_stop_in_the_loss, _stop_after_the_update])
-def test_resume_after_an_interruption_inside_a_step(
-    stop: Callable[[Trainer, int], None],
-    step: int,
-    tmp_path: Path,
-    tokenizer: Tokenizer,
-    uninterrupted: Callable[..., tuple[bytes, list[dict[str, Any]]]],
-) -> None:
-    """Ctrl-C nearly always comes inside a step: half a step must not be saved as a whole one."""
-    _resume_equals(stop, (step,), {}, tmp_path, tokenizer, uninterrupted)
-
-
-@pytest.mark.parametrize("steps", [(2,), (5,), (7,), (4, 6)], ids=lambda steps: f"at {steps}")
-def test_resume_after_a_kill(
-    steps: tuple[int, ...],
-    tmp_path: Path,
-    tokenizer: Tokenizer,
-    uninterrupted: Callable[..., tuple[bytes, list[dict[str, Any]]]],
-) -> None:
-    """From the last checkpoint (every 3 steps), or from the start; no step is logged twice."""
-    _resume_equals(_kill, steps, {}, tmp_path, tokenizer, uninterrupted)
-
-
-def test_a_line_cut_off_by_a_crash_does_not_stop_a_run(
-    tmp_path: Path,
-    tokenizer: Tokenizer,
-    uninterrupted: Callable[..., tuple[bytes, list[dict[str, Any]]]],
-) -> None:
-    weights, records = uninterrupted()
-    trainer = _trainer(tmp_path, tokenizer)
-    _kill(trainer, 5)
-    with pytest.raises(Killed):
-        trainer.run(lambda line: None)
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 6, "lo')
-    assert _run(_trainer(tmp_path, tokenizer)) == weights
-    assert _records(tmp_path) == records
-
-
-def test_a_finished_run_may_be_called_again(
-    tmp_path: Path,
-    tokenizer: Tokenizer,
-    uninterrupted: Callable[..., tuple[bytes, list[dict[str, Any]]]],
-) -> None:
-    weights, records = uninterrupted()
-    for _ in range(2):
-        assert _run(_trainer(tmp_path, tokenizer)) == weights
-    assert _records(tmp_path) == records
-
-
-def test_metrics(uninterrupted: Callable[..., tuple[bytes, list[dict[str, Any]]]]) -> None:
-    _, records = uninterrupted()
-    losses = [record["step"] for record in records if "loss" in record]
-    assert losses == list(range(1, STEPS + 1))
-    assert [record["step"] for record in records if "validation_loss" in record] == [4, 8]
-    assert all(0 < record.get("loss", record.get("validation_loss")) < 20 for record in records)
-
-
-def test_a_seed_is_a_run(
-    uninterrupted: Callable[..., tuple[bytes, list[dict[str, Any]]]],
-    tmp_path: Path,
-    tokenizer: Tokenizer,
-) -> None:
-    weights, _ = uninterrupted()
-    mx.random.normal((5,))  # what was drawn before does not matter
-    assert _run(_trainer(tmp_path / "same", tokenizer)) == weights
-    assert uninterrupted(seed=1)[0] != weights
-
-
-@pytest.mark.parametrize(
-    "changes", [{"seed": 1}, {"steps": 9}, {"model": SPIKING | {"ratio": 3}}], ids=str
-)
-def test_other_settings_in_the_same_folder_are_refused(
-    changes: dict[str, Any], tmp_path: Path, tokenizer: Tokenizer
-) -> None:
-    _trainer(tmp_path, tokenizer)
-    _trainer(tmp_path, tokenizer)
-    with pytest.raises(ValueError, match="holds a run with other settings"):
-        _trainer(tmp_path, tokenizer, **changes)
-    _trainer(tmp_path, tokenizer)  # the refused ones left nothing behind
+    assert learning_rate(short_config(learning_rate=0.4, warmup=0), 0) == pytest.approx(0.4)
 
 
 # What a step does.
@@ -336,7 +92,7 @@ def test_the_forward_pass_uses_rounded_weights_from_the_given_step_on(
     tmp_path: Path, tokenizer: Tokenizer
 ) -> None:
     """The loss is that of the grid, the weights that are kept and updated are not on it."""
-    trainer = _trainer(tmp_path, tokenizer, quantise_from=0.5)
+    trainer = short_trainer(tmp_path, tokenizer, quantise_from=0.5)
     trainer.model.train()
     for step in range(STEPS):
         before = _parameters(trainer)
@@ -357,7 +113,7 @@ def test_the_forward_pass_uses_rounded_weights_from_the_given_step_on(
 
 def test_rounding_leaves_the_kept_weights_alone(tmp_path: Path, tokenizer: Tokenizer) -> None:
     """With a vanishing learning rate nothing moves, however far the grid is."""
-    trainer = _trainer(tmp_path, tokenizer, quantise_from=0.0, learning_rate=1e-7, warmup=0)
+    trainer = short_trainer(tmp_path, tokenizer, quantise_from=0.0, learning_rate=1e-7, warmup=0)
     trainer.model.train()
     before = _parameters(trainer)
     grid = {name: np.array(value) for name, value in rounded_to_grid(trainer.model).items()}
@@ -370,7 +126,7 @@ def test_rounding_leaves_the_kept_weights_alone(tmp_path: Path, tokenizer: Token
 def test_muon_gets_the_block_matrices(tmp_path: Path, tokenizer: Tokenizer) -> None:
     """Its updates are nearly orthogonal; tables, head, convolution and vectors stay with AdamW."""
     for rate in (0.0, 0.01):
-        trainer = _trainer(
+        trainer = short_trainer(
             tmp_path / str(rate), tokenizer, muon_rate=rate, warmup=0, weight_decay=0.0
         )
         trainer.model.train()
@@ -392,7 +148,7 @@ def test_muon_gets_the_block_matrices(tmp_path: Path, tokenizer: Tokenizer) -> N
 
 def test_evaluation_by_hand(tmp_path: Path, tokenizer: Tokenizer) -> None:
     """Mean loss of the first windows, with the running statistics, which it does not move."""
-    trainer = _trainer(tmp_path, tokenizer)
+    trainer = short_trainer(tmp_path, tokenizer)
     trainer.train_step()
     statistics = np.array(trainer.model.head_read.running_mean)
     rows = np.stack([trainer.validation_tokens[i : i + 9] for i in range(0, 24, 8)])
@@ -405,7 +161,7 @@ def test_evaluation_by_hand(tmp_path: Path, tokenizer: Tokenizer) -> None:
 
 def test_the_model_that_is_saved(tmp_path: Path, tokenizer: Tokenizer) -> None:
     """On the grid, with running statistics measured at the rounded weights, and its facts."""
-    trainer = _trainer(tmp_path, tokenizer)
+    trainer = short_trainer(tmp_path, tokenizer)
     folder = trainer.run(lambda line: None)
     loaded = checkpoint.load(folder)
     assert loaded.training["steps"] == STEPS
@@ -430,7 +186,7 @@ def test_distillation_from_a_teacher(tmp_path: Path, tokenizer: Tokenizer) -> No
     teacher_folder = tmp_path / "teacher"
     checkpoint.save(teacher_folder, twin_model(0, vocab_size=tokenizer.vocab_size), tokenizer)
     teacher = checkpoint.load(teacher_folder).model
-    trainer = _trainer(tmp_path / "run", tokenizer, teacher=str(teacher_folder), distil=0.3)
+    trainer = short_trainer(tmp_path / "run", tokenizer, teacher=str(teacher_folder), distil=0.3)
     trainer.model.train()
     batch = batch_of_step(trainer.train_tokens, 0, 2, 8, 0)
     total, plain = trainer.loss(mx.array(batch))
@@ -444,32 +200,32 @@ def test_distillation_from_a_teacher(tmp_path: Path, tokenizer: Tokenizer) -> No
     taught = -(np.exp(log_p(teacher)) * log_p(trainer.model)).sum(axis=-1).mean()
     assert float(np.asarray(plain)) == pytest.approx(wanted, abs=1e-5)
     assert float(np.asarray(total)) == pytest.approx(0.7 * wanted + 0.3 * taught, abs=1e-5)
-    _run(trainer)
+    finished(trainer)
     assert trainer.teacher is not None
     after = dict(tree_flatten(trainer.teacher.parameters()))
     for name, value in tree_flatten(teacher.parameters()):
         np.testing.assert_array_equal(np.asarray(value), np.asarray(after[name]), err_msg=name)
-    first = _records(tmp_path / "run")[0]
+    first = records_of(tmp_path / "run")[0]
     assert first["loss"] == pytest.approx(wanted, abs=1e-5)  # the log shows the text's loss
 
 
 def test_a_missing_teacher_is_named(tmp_path: Path, tokenizer: Tokenizer) -> None:
     with pytest.raises(ValueError, match="no model folder at .*nobody"):
-        _trainer(tmp_path, tokenizer, teacher=str(tmp_path / "nobody"))
+        short_trainer(tmp_path, tokenizer, teacher=str(tmp_path / "nobody"))
 
 
 def test_a_teacher_of_another_vocabulary_is_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:
     other = Tokenizer.train(["a b c"], 257)
     checkpoint.save(tmp_path / "teacher", twin_model(0, vocab_size=257, ngram_rows=()), other)
     with pytest.raises(ValueError, match="vocab"):
-        _trainer(tmp_path / "run", tokenizer, teacher=str(tmp_path / "teacher")).train_step()
+        short_trainer(tmp_path / "run", tokenizer, teacher=str(tmp_path / "teacher")).train_step()
 
 
 def test_the_penalty_prices_synaptic_operations(tmp_path: Path, tokenizer: Tokenizer) -> None:
     """In nats per million operations a token; it lowers the activity."""
     activity = {}
     for penalty in (0.0, 3000.0):
-        trainer = _trainer(
+        trainer = short_trainer(
             tmp_path / str(penalty), tokenizer, penalty=penalty, steps=30, quantise_from=1.0,
             learning_rate=0.03, warmup=0,
         )  # fmt: skip
@@ -486,7 +242,7 @@ def test_the_penalty_prices_synaptic_operations(tmp_path: Path, tokenizer: Token
 
 def test_rounded_to_grid_is_the_saved_model(tmp_path: Path, tokenizer: Tokenizer) -> None:
     """What the end of training computes with is what a checkpoint holds."""
-    trainer = _trainer(tmp_path, tokenizer)
+    trainer = short_trainer(tmp_path, tokenizer)
     checkpoint.save(tmp_path / "model", trainer.model, tokenizer)
     stored = dict(tree_flatten(checkpoint.load(tmp_path / "model").model.parameters()))
     for name, value in rounded_to_grid(trainer.model).items():
@@ -514,7 +270,7 @@ def test_rounded_to_grid_is_the_saved_model(tmp_path: Path, tokenizer: Tokenizer
 )
 def test_config_refuses(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        _config(**changes)
+        short_config(**changes)
 
 
 @pytest.mark.parametrize(
@@ -563,4 +319,4 @@ def test_a_validation_text_shorter_than_a_window_is_refused_early(
 ) -> None:
     """Not after the last step."""
     with pytest.raises(ValueError, match="validation"):
-        Trainer(_config(), tmp_path, stream(400, 300), stream(8, 300), tokenizer)
+        Trainer(short_config(), tmp_path, stream(400, 300), stream(8, 300), tokenizer)
