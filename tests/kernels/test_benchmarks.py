@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("mlx.core")
-
 from benchmarks import goals, registry, run, table
 from benchmarks.goals import DENSITIES, GOALS, Goal
 from benchmarks.registry import GROUPS, KERNELS, cases, kernels

@@ -8,12 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
 from neurosim.kernels import _gemv, _slots, fast_blas
-
-mx = pytest.importorskip("mlx.core")
 
 CPU = mx.cpu
 SIZES = (1, 2, 7, 63, 123)
