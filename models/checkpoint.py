@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from mlx.utils import tree_flatten
 
+from neurosim.files import replace_file
 from neurosim.models.quantise import quantise
 from neurosim.models.spike_transformer import SpikeTransformer, SpikeTransformerConfig
 from neurosim.models.text.tokenizer import Tokenizer
@@ -64,20 +65,6 @@ def build(config: Mapping[str, Any]) -> Model:
     if kind == "transformer":
         return Transformer(TransformerConfig.from_dict(config))
     raise ValueError(f"expected model_type spike_transformer or transformer, got {kind!r}")
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write to a temporary file beside `path`, then rename, so that a crash loses nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from mlx.utils import tree_flatten, tree_unflatten
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from neurosim.files import replace_file
 from neurosim.kernels import fast_blas
 from neurosim.kernels.dense import cross_entropy, distillation
 from neurosim.models.checkpoint import (
@@ -23,7 +24,6 @@ from neurosim.models.checkpoint import (
     build,
     load,
     load_arrays,
-    replace_file,
     save,
     save_arrays,
 )

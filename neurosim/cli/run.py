@@ -11,9 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
+from neurosim.chip import load_chip, parse_values, with_values
+from neurosim.cli._chip_options import add_set
 from neurosim.energy.table import terminal
+from neurosim.files import replace_file
 from neurosim.generation import Sampler
-from neurosim.models.checkpoint import DEFAULT, replace_file
+from neurosim.models.checkpoint import DEFAULT
 from neurosim.pipeline import DEFAULT_CHIP, DEFAULT_PROMPT, RunReport, run
 
 
@@ -25,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--chip", default=DEFAULT_CHIP, help="ideal, ag_v2c_w or a .toml (default %(default)s)"
     )
+    add_set(parser)
     parser.add_argument("--seed", type=int, default=0, help="devices, noise and sampling")
     parser.add_argument("--temperature", type=float, default=Sampler.temperature)
     parser.add_argument("--top-k", type=int, default=Sampler.top_k)
@@ -48,7 +52,7 @@ def run_options(options: argparse.Namespace, progress: Progress) -> RunReport:
     return run(
         options.prompt,
         options.model,
-        options.chip,
+        with_values(load_chip(options.chip), parse_values(options.set)),
         options.tokens,
         options.seed,
         Sampler(options.temperature, options.top_k),

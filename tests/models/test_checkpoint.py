@@ -15,6 +15,7 @@ import pytest
 from mlx.utils import tree_flatten
 from tiny_models import spiking_model, tokens, twin_model
 
+from neurosim.files import replace_file
 from neurosim.models import checkpoint
 from neurosim.models.spike_transformer import SpikeTransformer
 from neurosim.models.spike_transformer_folded import FoldedSpikeTransformer
@@ -102,7 +103,7 @@ def test_an_interrupted_save_keeps_the_old_weights(
     with pytest.raises(KeyboardInterrupt):
         checkpoint.save(folder, other, tokenizer)
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.replace_file(folder / "config.json", b"{}")
+        replace_file(folder / "config.json", b"{}")
     assert {path.name for path in folder.iterdir()} == set(checkpoint.FILES)
     assert {name: (folder / name).read_bytes() for name in checkpoint.FILES} == before
 
