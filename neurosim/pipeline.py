@@ -111,19 +111,38 @@ def chip_bits_per_byte(
 ) -> float:
     """Held-out quality on the chip, over windows of the model's context that start afresh."""
     simulator = Simulator(network, chip, seed)
-    scale = next(node.scale for node in network if isinstance(node, Readout))
+    context = loaded.model.config.context
+
+    def tell(done: int, total: int) -> None:
+        progress(f"quality on {chip.name}, seed {seed}", done, total)
+
+    losses, targets = text_losses(simulator, stream, context, most, tell)
+    return bits_per_byte(losses, targets, loaded.tokenizer)
+
+
+def text_losses(
+    simulator: Simulator,
+    stream: npt.NDArray[np.integer],
+    context: int,
+    most: int | None = None,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """-log p in nats of every predicted token of a stream on the chip, and those tokens.
+
+    Windows of `context` tokens start afresh; `tell` is called with (done, total) tokens.
+    """
+    scale = next(node.scale for node in simulator.network if isinstance(node, Readout))
     losses, targets = [], []
-    parts = list(windows(stream, loaded.model.config.context, most))
-    total, done = sum(len(part) - 1 for part in parts), 0
+    parts = list(windows(stream, context, most))
+    total = sum(len(part) - 1 for part in parts)
     for part in parts:
         simulator.forget()
         for token, target in zip(part[:-1], part[1:], strict=True):
             log_p = log_softmax(simulator.step(int(token)) * scale)
             losses.append(-log_p[target])
             targets.append(target)
-            done += 1
-            progress(f"quality on {chip.name}, seed {seed}", done, total)
-    return bits_per_byte(np.array(losses), np.array(targets), loaded.tokenizer)
+            tell(len(losses), total)
+    return np.array(losses), np.array(targets)
 
 
 def _quality(
@@ -148,7 +167,8 @@ def _quality(
     }
 
 
-def _prompt_tokens(loaded: LoadedModel, prompt: str) -> list[int]:
+def prompt_tokens(loaded: LoadedModel, prompt: str) -> list[int]:
+    """End-of-text and the prompt's tokens; refuses one that is empty or exceeds the context."""
     if not prompt.strip():
         raise ValueError("expected a prompt, got an empty one; pass some text with --prompt")
     tokens = loaded.tokenizer.encode(prompt)
@@ -210,7 +230,7 @@ def run(
     description = chip if isinstance(chip, ChipDescription) else load_chip(chip)
     folded = spiking(loaded)
     network = folded.lower()
-    ids = _prompt_tokens(loaded, prompt)
+    ids = prompt_tokens(loaded, prompt)
     sampler = sampler or Sampler(banned=loaded.tokenizer.end_of_text)
     simulator = Simulator(network, description, seed)
     generator = np.random.default_rng((seed, len(ids)))

@@ -48,7 +48,7 @@ def header(mlx_blas: str, threads: int, clock: str) -> dict[str, Any]:
     return {
         "header": True,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": commit(),
         "uncommitted": _git("status", "--porcelain", "kernels", "neurosim", "benchmarks/*.py")
         .splitlines(),
         "machine": {
@@ -83,6 +83,11 @@ def _torch_blas() -> str | None:
         return None
     torch: Any = import_module("torch")
     return "MKL" if torch.backends.mkl.is_available() else "not MKL"
+
+
+def commit() -> str:
+    """The commit of our own tree; empty where there is none."""
+    return _git("rev-parse", "HEAD")
 
 
 def _git(*arguments: str) -> str:
