@@ -4,6 +4,7 @@ from neurosim.chip.crossbar import ProgrammedCrossbar
 from neurosim.chip.description import ChipDescription, load_chip
 from neurosim.chip.neuron_bank import BankEnergy, ChipBank, build_banks
 from neurosim.chip.placement import Placement, place
+from neurosim.chip.values import parse_values, with_values
 
 __all__ = [
     "BankEnergy",
@@ -13,5 +14,7 @@ __all__ = [
     "ProgrammedCrossbar",
     "build_banks",
     "load_chip",
+    "parse_values",
     "place",
+    "with_values",
 ]

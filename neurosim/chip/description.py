@@ -76,6 +76,8 @@ class ChipDescription:
     digital: Digital
     routing: Routing
     static: Static
+    changes: tuple[tuple[str, str], ...] = ()
+    """(dotted key, value) that `with_values` replaced."""
 
     def __post_init__(self) -> None:
         cells = self.crossbar
@@ -143,7 +145,9 @@ class ChipDescription:
     @property
     def flags(self) -> tuple[str, ...]:
         """What every output made with this chip must say."""
-        return (self.device.flag,) if self.device.flag else ()
+        changed = ", ".join(f"{key} = {value}" for key, value in self.changes)
+        said = (self.device.flag, f"CHANGED by the user: {changed}" if changed else "")
+        return tuple(flag for flag in said if flag)
 
     def packet_bits(self, channels: int, levels: int, signed: bool) -> int:
         """Bits of a bank's spike packet: channel address, sign, and the count if it carries one."""

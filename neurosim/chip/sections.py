@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from neurosim.quantity import Quantity
@@ -74,21 +74,42 @@ class Section:
             )
         if missing:
             raise ValueError(f"{where}: missing {', '.join(missing)}")
-        values: dict[str, Any] = {}
-        for part in fields(cls):
-            place = f"{where}.{part.name}"
-            if "choices" in part.metadata:
-                values[part.name] = _choice(place, part.metadata["choices"], entry[part.name])
-            elif "curve" in part.metadata:
-                values[part.name] = Curve.from_dict(place, entry[part.name])
-            else:
-                values[part.name] = _quantity(place, part.metadata, entry[part.name])
+        values = {
+            part.name: _read(f"{where}.{part.name}", part.metadata, entry[part.name])
+            for part in fields(cls)
+        }
         return cls(**values)
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Names of what the table holds."""
+        return tuple(part.name for part in fields(cls))
+
+    def with_value(self: Part, where: str, key: str, value: object, source: str) -> Part:
+        """The table with the bare `value` under `key`, in its unit, assumed, from `source`."""
+        rule = next(part.metadata for part in fields(self) if part.name == key)
+        entry: object = value
+        if "unit" in rule:
+            entry = {"value": value, "unit": rule["unit"]}
+        elif "curve" in rule:
+            entry = {"values": value, "unit": getattr(self, key).unit}
+        if isinstance(entry, dict):
+            entry |= {"source": source, "evidence": "assumed"}
+        return replace(self, **{key: _read(where, rule, entry)})
 
     def numbers(self) -> dict[str, Quantity | Curve]:
         """Key -> number, for provenance lists."""
         found = {part.name: getattr(self, part.name) for part in fields(self)}
-        return {key: value for key, value in found.items() if not isinstance(value, str)}
+        return {key: value for key, value in found.items() if isinstance(value, Quantity | Curve)}
+
+
+def _read(where: str, rule: Mapping[str, Any], entry: object) -> Any:
+    """One entry of a table by its field's rule."""
+    if "choices" in rule:
+        return _choice(where, rule["choices"], entry)
+    if "curve" in rule:
+        return Curve.from_dict(where, entry)
+    return _quantity(where, rule, entry)
 
 
 def _choice(where: str, choices: tuple[str, ...], value: object) -> str:

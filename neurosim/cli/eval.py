@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from neurosim.chip.description import ChipDescription, load_chip
+from neurosim.chip import ChipDescription, load_chip, parse_values, with_values
+from neurosim.cli._chip_options import add_set
 from neurosim.kernels import fast_blas
 from neurosim.models.checkpoint import DEFAULT, TWIN, LoadedModel, load
 from neurosim.models.held_out import compare_held_out, held_out, test_stream
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=str(DEFAULT), help="model folder (default: shipped)")
     parser.add_argument("--twin", default=str(TWIN), help="the ANN twin's folder")
     parser.add_argument("--chip", help="also on this chip: ideal, ag_v2c_w or a .toml")
+    add_set(parser)
     parser.add_argument("--tokens", type=int, default=512, help="tokens on the chip (default 512)")
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[0, 1, 2], help="chips to draw (default 0 1 2)"
@@ -90,7 +92,10 @@ def main(options: argparse.Namespace) -> int:
     console, errors = Console(), Console(stderr=True)
     if options.tokens < 1:
         raise ValueError(f"expected --tokens >= 1, got {options.tokens}")
-    chip = load_chip(options.chip) if options.chip else None
+    if options.set and not options.chip:
+        raise ValueError("expected --chip with --set, got none; --set changes a chip's numbers")
+    values = parse_values(options.set)
+    chip = with_values(load_chip(options.chip), values) if options.chip else None
     loaded, twin = load(options.model), load(options.twin)
     with errors.status("loading") as status:
         result = compare_held_out(loaded, twin, status.update)
