@@ -56,7 +56,8 @@ class Recording:
         times, neurons = self.spikes(population)
         order = np.lexsort((times, neurons))
         gaps: Floats = np.diff(times[order])
-        return gaps[np.diff(neurons[order]) == 0]
+        same: Floats = gaps[np.diff(neurons[order]) == 0]
+        return same
 
     def __repr__(self) -> str:
         state = ", interrupted" if self.interrupted else ""
