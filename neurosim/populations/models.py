@@ -17,13 +17,17 @@ from neurosim.devices.preset import DevicePreset
 Values = float | npt.NDArray[np.float64]
 
 
-def _check_values(model: str, key: str, value: Values, low: float, open_end: bool = False) -> None:
+def _check_values(
+    model: str, key: str, value: Values, low: float, open_end: bool = False, or_inf: bool = False
+) -> None:
     numbers = np.asarray(value, dtype=np.float64)
-    good = np.isfinite(numbers) & (numbers > low if open_end else numbers >= low)
+    good = np.isfinite(numbers) | ((numbers == np.inf) & or_inf)
+    good &= numbers > low if open_end else numbers >= low
     if numbers.ndim > 1 or not good.all():
         kind = "above" if open_end else "at least"
+        numbers_of_kind = "numbers or inf" if or_inf else "finite numbers"
         raise ValueError(
-            f"{model}.{key}: expected finite numbers {kind} {low:g}, one or one per neuron, "
+            f"{model}.{key}: expected {numbers_of_kind} {kind} {low:g}, one or one per neuron, "
             f"got {value!r}"
         )
 
@@ -36,6 +40,8 @@ class LIF:
     fires, V becomes V_reset and stays there for the refractory period, in which input is lost.
 
     `resting_voltage` is the asymptote without input: a constant current belongs into it.
+    `time_constant` may be infinite: no leak, V keeps what it gets. `threshold_voltage` may be
+    infinite: the neuron never fires, its voltage is the output (a leaky integrator).
     """
 
     time_constant: Values = 20e-3
@@ -49,9 +55,10 @@ class LIF:
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        _check_values(name, "time_constant", self.time_constant, 0.0, open_end=True)
-        for key in ("resting_voltage", "threshold_voltage", "reset_voltage"):
+        _check_values(name, "time_constant", self.time_constant, 0.0, open_end=True, or_inf=True)
+        for key in ("resting_voltage", "reset_voltage"):
             _check_values(name, key, getattr(self, key), -np.inf)
+        _check_values(name, "threshold_voltage", self.threshold_voltage, -np.inf, or_inf=True)
         _check_values(name, "refractory_period", self.refractory_period, 0.0)
         if not np.all(np.asarray(self.reset_voltage) < np.asarray(self.threshold_voltage)):
             raise ValueError(
