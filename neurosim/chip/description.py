@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neurosim.chip.faults import Faults
 from neurosim.chip.sections import (
     Conversion,
     CrossbarCells,
@@ -22,6 +23,7 @@ from neurosim.chip.sections import (
     Window,
 )
 from neurosim.devices.preset import UNITS, DevicePreset, find_preset, load_device, read_toml
+from neurosim.devices.threshold_switch import ThresholdSwitch
 from neurosim.quantity import Quantity, weakest
 
 PRESET_FOLDER = Path(__file__).parent / "presets"
@@ -36,6 +38,7 @@ SECTIONS: dict[str, type[Section]] = {
     "digital": Digital,
     "routing": Routing,
     "static": Static,
+    "faults": Faults,
 }
 _DEEPEST_BASE = 8
 
@@ -76,6 +79,7 @@ class ChipDescription:
     digital: Digital
     routing: Routing
     static: Static
+    faults: Faults
     changes: tuple[tuple[str, str], ...] = ()
     """(dotted key, value) that `with_values` replaced."""
 
@@ -92,6 +96,12 @@ class ChipDescription:
             )
         if cells.stuck_low.value + cells.stuck_high.value > 1.0:
             raise ValueError("crossbar.stuck_low + stuck_high: expected a sum of at most 1")
+        if cells.wire_resistance.value > 0.0 and cells.nonlinearity.value > 0.0:
+            raise ValueError(
+                f"crossbar.nonlinearity: expected 0 1/V with wires of resistance, got "
+                f"{cells.nonlinearity.value:g}: bent cells behind wires have no transfer matrix; "
+                "switch one of the two off"
+            )
         if (self.mesh.width.value == 0) != (self.mesh.height.value == 0):
             raise ValueError("mesh: expected width and height both 0 (automatic) or both positive")
         if not self.exact and self.neuron.supply_voltage.value < self.device["threshold_voltage"]:
@@ -100,6 +110,14 @@ class ChipDescription:
                 f"{self.device['threshold_voltage']:g} V, "
                 f"got {self.neuron.supply_voltage.value:g} V"
             )
+        try:
+            self.warm_switch()
+        except ValueError as error:
+            raise ValueError(f"neuron.temperature: {error}") from error
+
+    def warm_switch(self) -> ThresholdSwitch:
+        """The device at `neuron.temperature`; `device.switch()` is the one designed for."""
+        return self.device.temperature().at(self.device.switch(), self.neuron.temperature.value)
 
     def numbers(self) -> dict[str, Quantity | Curve]:
         """Every number of the chip by its dotted key, the device's included."""
@@ -115,15 +133,8 @@ class ChipDescription:
     def computes_exactly(self) -> bool:
         """Exact neurons behind undisturbed crossbars and converters: the software's integers."""
         cells = self.crossbar
-        faults = (
-            cells.conductance_levels,
-            cells.programming_error,
-            cells.read_noise,
-            cells.stuck_low,
-            cells.stuck_high,
-            self.conversion.adc_bits,
-        )
-        return self.exact and all(fault.value == 0.0 for fault in faults)
+        exact_reads = cells.read_noise.value == 0.0 and self.conversion.adc_bits.value == 0.0
+        return self.exact and exact_reads and not cells.disturbed and not self.faults.any
 
     @property
     def evidence(self) -> Evidence:

@@ -27,6 +27,9 @@ from neurosim.network import Network, NeuronBank
 Spikes = npt.NDArray[np.int8]
 _PARTS = ("driver", "device", "leak", "precharge")
 _DEVICE_STREAMS = np.uint64(0xD2D0D2D0D2D0D2D0)  # keeps device draws apart from cycle draws
+_NEVER = 2**60  # half threshold of a dead neuron, weight units: no sum gets there
+_OUT_OF_REACH = 1e6  # V_th of a dead neuron, V
+_TIE = 2.0**-10  # weight units: sums are integers, so ties round up as in software
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,9 @@ def _packets(
     """Net charges in coulomb -> `packet`; returns the charge that reaches membranes."""
     total = 0.0
     for i in range(charge.size):
-        value = min(max((charge[i] + bias[i]) * gain[i], -limit), limit)
+        value = float(charge[i] + bias[i])
+        value += _TIE if value > 0.0 else (-_TIE if value < 0.0 else 0.0)
+        value = min(max(value * gain[i], -limit), limit)
         packet[i] = value
         total += abs(value) if signed else max(value, 0.0)
     return total
@@ -125,11 +130,16 @@ class ChipBank:
 
     On an exact chip a spike costs one closed-form discharge and delivers one quantum of charge;
     the remainders of packets are not charged. `neuron_offset` makes neuron numbers unique over the
-    chip.
+    chip. `dead` (N,): channels whose tile is dead: they take no charge and never fire.
     """
 
     def __init__(
-        self, bank: NeuronBank, chip: ChipDescription, seed: int, neuron_offset: int = 0
+        self,
+        bank: NeuronBank,
+        chip: ChipDescription,
+        seed: int,
+        neuron_offset: int = 0,
+        dead: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         switch = chip.device.switch()
         self.name = bank.name
@@ -141,7 +151,9 @@ class ChipBank:
         if bank.levels > 127:
             raise ValueError(f"{bank.name}: expected at most 127 levels, got {bank.levels}")
         self._bias = np.ascontiguousarray(bank.bias, dtype=np.int64)
-        self._half = np.ascontiguousarray(bank.half_threshold, dtype=np.int64)
+        self._half = np.array(bank.half_threshold, dtype=np.int64)
+        if dead is not None:
+            self._half[dead] = _NEVER
         self._supply_voltage = chip.neuron.supply_voltage.value
         self._quantum = switch.quantum
         self._discharge_energy = switch.discharge_energy
@@ -149,19 +161,25 @@ class ChipBank:
         if self.exact:
             return
         window = chip.window.duration.value
-        dead = switch.set_delay + switch.reset_delay
-        if bank.levels * dead >= window:
+        delays = switch.set_delay + switch.reset_delay
+        if bank.levels * delays >= window:
             raise ValueError(
-                f"{bank.name}: {bank.levels} spikes with delays of {dead:.3g} s each do not "
+                f"{bank.name}: {bank.levels} spikes with delays of {delays:.3g} s each do not "
                 f"fit into window.duration = {window:.3g} s; lengthen the window of {chip.name}"
             )
         device = chip.device
         self._seed = np.uint64(seed)
         self._offset = neuron_offset
+        warm, holding = chip.warm_switch(), chip.neuron.hold_current.value
         self._device = window_device(
-            switch, window, device["threshold_spread_cycle"], device["hold_spread_cycle"]
+            warm,
+            window,
+            device["threshold_spread_cycle"],
+            device["hold_spread_cycle"],
+            switch.start,
+            holding if holding > 0.0 else np.inf,
         )
-        self._threshold = np.full(self.neurons, switch.threshold_voltage)
+        self._threshold = np.full(self.neurons, warm.threshold_voltage)
         self._hold = np.full(self.neurons, switch.hold_voltage)
         _draw_devices(
             self._threshold,
@@ -171,6 +189,8 @@ class ChipBank:
             self._seed,
             neuron_offset,
         )
+        if dead is not None:
+            self._threshold[np.repeat(dead, self.neurons // self.size)] = _OUT_OF_REACH
         self._silent = np.empty(self.neurons)
         silent_uniforms(self._threshold, self._device, self._silent)
         self._gain = self._quantum / (2.0 * self._half)
@@ -275,12 +295,21 @@ class ChipBank:
         return f"ChipBank({self.name}: {self.neurons} {kind} neurons, {self.levels} levels)"
 
 
-def build_banks(network: Network, chip: ChipDescription, seed: int) -> Mapping[str, ChipBank]:
-    """All banks of a network by name, with neuron numbers unique over the chip."""
+def build_banks(
+    network: Network,
+    chip: ChipDescription,
+    seed: int,
+    dead: Mapping[str, npt.NDArray[np.bool_]] | None = None,
+) -> Mapping[str, ChipBank]:
+    """All banks of a network by name, with neuron numbers unique over the chip.
+
+    dead: bank -> its channels on dead tiles, (N,); banks that have none may be left out.
+    """
+    lost = dead or {}
     banks: dict[str, ChipBank] = {}
     offset = 0
     for node in network:
         if isinstance(node, NeuronBank):
-            banks[node.name] = ChipBank(node, chip, seed, offset)
+            banks[node.name] = ChipBank(node, chip, seed, offset, lost.get(node.name))
             offset += node.neurons
     return banks

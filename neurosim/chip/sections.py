@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
@@ -20,6 +20,16 @@ def number(unit: str, low: float, high: float, whole: bool = False) -> Any:
 def curve() -> Any:
     """A field of a section: a `Curve`."""
     return field(metadata={"curve": True})
+
+
+def flag() -> Any:
+    """A field of a section: true or false."""
+    return field(metadata={"flag": True})
+
+
+def listed(read: Callable[[str, object], Any]) -> Any:
+    """A field of a section that read(where, entry) checks and returns."""
+    return field(metadata={"read": read})
 
 
 def choice(*choices: str) -> Any:
@@ -109,6 +119,12 @@ def _read(where: str, rule: Mapping[str, Any], entry: object) -> Any:
         return _choice(where, rule["choices"], entry)
     if "curve" in rule:
         return Curve.from_dict(where, entry)
+    if "read" in rule:
+        return rule["read"](where, entry)
+    if "flag" in rule:
+        if not isinstance(entry, bool):
+            raise ValueError(f"{where}: expected true or false, got {entry!r}")
+        return entry
     return _quantity(where, rule, entry)
 
 
@@ -141,11 +157,18 @@ class Window(Section):
 
 @dataclass(frozen=True)
 class Neuron(Section):
-    """What stands between the columns and the membranes."""
+    """What stands between the columns and the membranes, and how warm it is.
+
+    `temperature` moves V_th and R_off of the device by its own laws, while gain and precharge stay
+    as designed at the law's reference. A device that is ON stays ON (lock-up) while its supply
+    current is at least `hold_current`; 0: only what V_h and R_on themselves hold.
+    """
 
     supply_voltage: Quantity = number("V", 0.0, 100.0)
     input_headroom: Quantity = number("1", 0.0, 1000.0)
     """The input stage passes at most levels + headroom charge quanta per window; 0: no limit."""
+    temperature: Quantity = number("K", 100.0, 600.0)
+    hold_current: Quantity = number("A", 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -166,7 +189,13 @@ class Mesh(Section):
 
 @dataclass(frozen=True)
 class CrossbarCells(Section):
-    """Synapse cells and how they are read; 0 switches a non-ideality off."""
+    """Synapse cells and how they are read; 0 switches a non-ideality off.
+
+    Drift: G(t) = G_0 (t / drift_reference)^-nu, nu normal around `drift_exponent`, at least 0; t is
+    `age`, the time since programming, or since the last rewriting every `refresh_interval`.
+    Wires: `wire_resistance` of one segment of row and column wire. `nonlinearity`: a of a cell
+    I = G sinh(a V)/a.
+    """
 
     conductance_levels: Quantity = number("1", 0, 65536, whole=True)
     g_min: Quantity = number("S", 0.0, 1.0)
@@ -178,6 +207,44 @@ class CrossbarCells(Section):
     read_noise: Quantity = number("1", 0.0, 10.0)
     stuck_low: Quantity = number("1", 0.0, 1.0)
     stuck_high: Quantity = number("1", 0.0, 1.0)
+    drift_exponent: Quantity = number("1", 0.0, 1.0)
+    drift_spread: Quantity = number("1", 0.0, 1.0)
+    drift_reference: Quantity = number("s", 1e-9, 1e9)
+    age: Quantity = number("s", 0.0, 1e10)
+    refresh_interval: Quantity = number("s", 0.0, 1e10)
+    wire_resistance: Quantity = number("ohm", 0.0, 1e6)
+    nonlinearity: Quantity = number("1/V", 0.0, 100.0)
+
+    @property
+    def hold_time(self) -> float:
+        """Time since a cell was last written, in units of `drift_reference`, at least 1."""
+        age, refresh = self.age.value, self.refresh_interval.value
+        since = math.fmod(age, refresh) if refresh > 0.0 else age
+        return max(since / self.drift_reference.value, 1.0)
+
+    @property
+    def rewrites(self) -> int:
+        """How often the cells were refreshed since they were programmed."""
+        refresh = self.refresh_interval.value
+        return int(self.age.value // refresh) if refresh > 0.0 else 0
+
+    @property
+    def drifts(self) -> bool:
+        """Whether conductances have moved since they were written."""
+        moves = self.drift_exponent.value > 0.0 or self.drift_spread.value > 0.0
+        return moves and self.hold_time > 1.0
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether effective weights differ from the integers written."""
+        parts = (
+            self.conductance_levels,
+            self.programming_error,
+            self.stuck_low,
+            self.stuck_high,
+            self.wire_resistance,
+        )
+        return self.drifts or any(part.value > 0.0 for part in parts)
 
 
 @dataclass(frozen=True)

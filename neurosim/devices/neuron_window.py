@@ -75,21 +75,33 @@ class WindowDevice(NamedTuple):
     hold_spread: float
     start: float
     window: float
+    hold_current: float
 
 
 def window_device(
-    switch: ThresholdSwitch, window: float, threshold_spread: float = 0.0, hold_spread: float = 0.0
+    switch: ThresholdSwitch,
+    window: float,
+    threshold_spread: float = 0.0,
+    hold_spread: float = 0.0,
+    start: float | None = None,
+    hold_current: float = math.inf,
 ) -> WindowDevice:
-    """Numbers for `simulate_window`: window length in s, cycle-to-cycle spreads in V."""
+    """Numbers for `simulate_window`: window length in s, cycle-to-cycle spreads in V.
+
+    start: precharge voltage if not half way of this device (it was designed for another), V.
+    hold_current: a supply current from which on a device that is ON stays ON, A; without it only
+    V_h and R_on decide.
+    """
     if not (math.isfinite(window) and window > 0.0):
         raise ValueError(f"expected a window > 0 s, got {window}")
     if not (0.0 <= threshold_spread < math.inf and 0.0 <= hold_spread < math.inf):
         raise ValueError(f"expected spreads >= 0 V, got {threshold_spread} and {hold_spread}")
-    idle_end = switch.voltage(switch.start, window, False, Drive())
+    precharge = switch.start if start is None else start
+    idle_end = switch.voltage(precharge, window, False, Drive())
     if idle_end >= switch.upper:
         raise ValueError(
-            "expected a neuron that is silent without input, but its leak source drives it over "
-            f"V_u = {switch.upper:.6g} V; lower leak_voltage"
+            "expected a neuron that is silent without input, but its precharge or leak source "
+            f"drives it over V_u = {switch.upper:.6g} V; lower leak_voltage (or the temperature)"
         )
     return WindowDevice(
         switch.capacitance,
@@ -102,8 +114,9 @@ def window_device(
         switch.reset_delay,
         threshold_spread,
         hold_spread,
-        switch.start,
+        precharge,
         window,
+        hold_current,
     )
 
 
@@ -208,8 +221,9 @@ def _neuron(
             continue
         discharges += 1
         spare = on * lower - drive
-        time = crossing_time(voltage - lower, spare, on, capacitance) if spare > 0.0 else left
-        releases = spare > 0.0 and time <= left
+        held = spare <= 0.0 or drive >= device.hold_current
+        time = left if held else crossing_time(voltage - lower, spare, on, capacitance)
+        releases = not held and time <= left
         time = time if releases else left
         end = lower if releases else voltage_after(voltage, drive, on, capacitance, time)
         first, second = voltage_integrals(voltage, end, drive, on, capacitance, time)
@@ -218,7 +232,7 @@ def _neuron(
         voltage = end
         left -= time
         if not releases:
-            return discharges, 1 if spare <= 0.0 else 0, voltage, off_1, off_2, on_1, on_2
+            return discharges, 1 if held else 0, voltage, off_1, off_2, on_1, on_2
         if device.reset_delay > 0.0:
             time = min(device.reset_delay, left)
             end = voltage_after(voltage, drive, on, capacitance, time)

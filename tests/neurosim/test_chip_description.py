@@ -126,7 +126,7 @@ def test_a_user_device_file_beside_the_chip(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("[crossbar\n", "not valid TOML"),
-        ('base = "nowhere"', "ag_v2c_w, ideal"),
+        ('base = "nowhere"', "ag_v2c_w, ag_v2c_w_clean, ideal"),
         ('base = "mine.toml"', "without a circle"),
         ('name = "x"', "missing summary, device, window"),
         ('base = "ideal"\n[crossbars]\na = 1', "unknown keys crossbars; known: base, name"),
@@ -189,7 +189,9 @@ def test_errors_are_one_line_and_name_the_file(tmp_path: Path, text: str, messag
 
 
 def test_unknown_chip_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"chip name out of ag_v2c_w, ideal .* got 'tpu'"):
+    with pytest.raises(
+        ValueError, match=r"chip name out of ag_v2c_w, ag_v2c_w_clean, ideal .* got 'tpu'"
+    ):
         load_chip("tpu")
     with pytest.raises(ValueError, match="cannot be read"):
         load_chip("no_such_file.toml")
