@@ -7,6 +7,9 @@ and not the device.
     dense:  n I O density (e_mul + e_acc) + n I O b_w E_w / tokens_per_fetch + n (I + O) b_a E_a
     events: S O e_acc + F b_w E_w + (S b(I) + S_out b(O)) E_a        b(N) = ceil(log2 N) + payload
             + updates (2 b_v E_v + 2 e_acc + e_cmp)                  updates = neurons x time steps
+            + S O 2 b_v E_v   with the state in memory for every operation ("operation" policy)
+            + S O e_acc       with an address computed for every operation
+    both:   + words out x bits x destinations x hops x e_hop         routing
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ def address_bits(size: int) -> int:
     return max((size - 1).bit_length(), 1)
 
 
-def expected_fetches(rate: float, weights: int, rows: float, sharing: int) -> float:
+def expected_fetches(rate: float, weights: int, rows: float, sharing: float) -> float:
     """Weights fetched by `rows` (token, step) pairs, g of which share a fetch.
 
     (rows / g) I O (1 - (1 - p)^g): a model of independent rows with spike probability p.
@@ -128,3 +131,73 @@ def event_neurons(
         site.moved("state", "state", state, words.state_level),
         site.moved("events", "events out", bits, words.activation_level),
     ]
+
+
+@dataclass(frozen=True)
+class EventOptions:
+    """What an event-driven layer is charged for beyond operations, weights and events.
+
+    `state_policy`: "step" reads and writes a neuron's state once per time step, "operation" once
+    more for every synaptic operation. `addressing`: an address addition per operation.
+    `payload_bits`: carried by an event beside its address. `hops`, `destinations`: links an event
+    travels, and to how many places.
+    """
+
+    state_policy: str = "step"
+    addressing: bool = False
+    payload_bits: int = 0
+    hops: float = 0.0
+    destinations: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.state_policy not in ("step", "operation"):
+            raise ValueError(
+                f'expected state_policy "step" or "operation", got {self.state_policy!r}'
+            )
+        if self.payload_bits < 0 or self.hops < 0 or self.destinations < 0:
+            raise ValueError(f"expected payload_bits, hops and destinations >= 0, got {self}")
+
+
+def routed(site: Site, what: str, bits: float, links: float, price: str) -> list[Term]:
+    """`bits` over `links` links each: "event_hop" for events, "value_hop" for dense words."""
+    if links == 0.0:
+        return []
+    return [site.term("routing", f"{what}, bit-hops", bits * links, site.prices.price(price))]
+
+
+def event_layer(
+    site: Site,
+    fan_in: int,
+    fan_out: int,
+    rate: float,
+    rows: float = 1.0,
+    sharing: float = 1.0,
+    out_rate: float | None = None,
+    options: EventOptions | None = None,
+) -> list[Term]:
+    """A layer driven by spikes of probability `rate`, over `rows` = tokens x time steps.
+
+    `sharing`: rows that share a fetch of a weight (modelled: independent spikes). `out_rate`: of
+    its own neurons, `rate` if not given.
+    """
+    for name, value in (("rate", rate), ("out_rate", rate if out_rate is None else out_rate)):
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"expected {name} from 0 to 1, got {value}")
+    options = options or EventOptions()
+    events = rows * fan_in * rate
+    out = rows * fan_out * (rate if out_rate is None else out_rate)
+    operations = events * fan_out
+    fetches = expected_fetches(rate, fan_in * fan_out, rows, sharing)
+    payload = options.payload_bits
+    terms = event_crossbar(site, fan_in, operations, fetches, events, payload)
+    terms += event_neurons(site, fan_out, rows * fan_out, out, payload)
+    if options.state_policy == "operation":
+        bits = operations * 2 * site.words.state_bits
+        terms.append(site.moved("state", "state per operation", bits, site.words.state_level))
+    if options.addressing:
+        address = site.prices.price("address")
+        terms.append(site.term("addressing", "addresses", operations, address))
+    links = options.hops * options.destinations
+    return terms + routed(
+        site, "events", out * (address_bits(fan_out) + payload), links, "event_hop"
+    )

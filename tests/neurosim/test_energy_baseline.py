@@ -22,12 +22,12 @@ from neurosim.energy import (
 from neurosim.energy.accelerator import accelerator_prices
 from neurosim.energy.digital import digital_token_energy
 from neurosim.energy.layers import (
+    EventOptions,
     Site,
     Words,
     address_bits,
     dense_layer,
-    event_crossbar,
-    event_neurons,
+    event_layer,
     expected_fetches,
 )
 from neurosim.energy.terms import Term
@@ -53,6 +53,8 @@ def golden_prices(preset: str) -> PriceList:
         "sram_reference": 8192.0,
         "sram_exponent": data["alpha"],
         "dram": data["dram"] * 1e-12,
+        "event_hop": data["e_hop_sparse"] * 1e-12,
+        "address": 0.1e-12,
     }
     return PriceList({name: Quantity(v, "J", "golden", "cited") for name, v in values.items()})
 
@@ -80,36 +82,22 @@ def golden_terms(case: dict[str, Any]) -> list[Term]:
     if case["kind"] == "ann":
         density = args["density"] if args.get("skip") else 1.0
         return dense_layer(site, fan_in, fan_out, tokens, args.get("rho", 1), density)
-    steps, rate = args["T"], args["pr"]
-    rows = tokens * steps
-    events = rows * fan_in * rate
-    out = rows * fan_out * args.get("p_out", rate)
-    fetches = expected_fetches(rate, fan_in * fan_out, rows, args.get("rho", 1))
-    payload = args.get("payload", 0)
-    return [
-        *event_crossbar(
-            site,
-            fan_in,
-            events * fan_out,
-            fetches,
-            events,
-            payload,
-        ),
-        *event_neurons(site, fan_out, rows * fan_out, out, payload),
-    ]
+    options = EventOptions(
+        "operation" if args.get("membrane") == "sop" else "step",
+        args.get("addr", False),
+        args.get("payload", 0),
+        args.get("hops", 0.0),
+        args.get("dest", 1.0),
+    )
+    rows, sharing = tokens * args["T"], args.get("rho", 1)
+    rate = args["pr"]
+    return event_layer(site, fan_in, fan_out, rate, rows, sharing, args.get("p_out"), options)
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case['kind']} {case['preset']}")
 def test_golden_layers(case: dict[str, Any]) -> None:
     terms = golden_terms(case)
     parts, expected = by_mechanism(terms), dict(case["result"])
-    # options of the golden formulas that this account does not have
-    without = ["routing", "addressing"]
-    if case["args"].get("membrane") == "sop":
-        without.append("membrane")
-        parts["state"] = 0.0
-        terms = [term for term in terms if term.mechanism != "state"]
-    expected["total"] -= sum(expected.pop(name, 0.0) for name in without)
     for name, value in expected.items():
         if name in ("n_mac", "n_sop", "events_in", "weight_fetches", "total"):
             continue

@@ -1,0 +1,195 @@
+"""Break-even rates, recurrent models, published forms: every value of the golden file to 1e-9."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neurosim.energy.break_even import Duel, compute_only
+from neurosim.energy.layers import EventOptions, Site, Words
+from neurosim.energy.prices import PriceList, load_prices
+from neurosim.energy.published import (
+    DEVICE_LINES,
+    THRESHOLDS,
+    Consistency,
+    operations_only,
+    yan_required_sparsity,
+)
+from neurosim.energy.recurrent import RecurrentSizes, recurrent_token_energy
+from neurosim.quantity import Quantity
+
+GOLDEN = json.loads(
+    (Path(__file__).parents[1] / "data" / "energy_golden.json").read_text(encoding="utf-8")
+)
+SRAM_128K, SRAM_32K = 131072, 32768
+
+
+def golden_prices(preset: str) -> PriceList:
+    """Prices of a golden preset, which is in pJ."""
+    data = GOLDEN["presets"][preset]
+    special = 4 * (data["e_mul"] + data["e_acc"])
+    joules = {
+        "multiply": data["e_mul"],
+        "accumulate": data["e_acc"],
+        "compare": data["e_cmp"],
+        "special_function": special,
+        "sram_energy": data["sram8k"],
+        "dram": data["dram"],
+        "event_hop": data["e_hop_sparse"],
+        "value_hop": data["e_hop_dense"],
+    }
+    values = {name: value * 1e-12 for name, value in joules.items()}
+    values |= {"sram_reference": 8192.0, "sram_exponent": data["alpha"]}
+    return PriceList({name: Quantity(v, "J", "golden", "cited") for name, v in values.items()})
+
+
+def duel_of(name: str, steps: int) -> Duel:
+    """The settings behind a name of the golden table."""
+    settings: dict[str, Any] = {}
+    if "45pct" in name:
+        settings["density"] = 0.45
+    if name.endswith("both"):
+        settings["weight_density"] = 0.45
+    for text, hops in (("route_1hop", 1.0), ("route_4p75hop", 4.75)):
+        if text in name:
+            settings["options"] = EventOptions(hops=hops)
+    if name == "dram_ann_rho64":
+        settings["dense_tokens_per_fetch"] = 64
+    if "reuse" in name:
+        settings["tokens_per_fetch"] = int(name.split("_")[1].removeprefix("rho"))
+        settings["temporal_reuse"] = "no_temporal" not in name
+    return Duel(1024, 1024, steps, **settings)
+
+
+@pytest.mark.parametrize("case", GOLDEN["breakeven"])
+def test_golden_break_even_rates(case: str) -> None:
+    preset, steps = case.split("|T=")
+    bits = GOLDEN["presets"][preset]
+    for name, expected in GOLDEN["breakeven"][case].items():
+        level = "dram" if name.startswith("dram") else SRAM_128K
+        words = Words(bits["bw"], bits["ba"], bits["bv"], level)
+        site = Site("layer", "layer", golden_prices(preset), words)
+        if name == "compute_only":
+            rate = compute_only(site, int(steps))
+        else:
+            rate = duel_of(name, int(steps)).break_even(site)
+        if "reuse" in name:  # the golden table stops at 1 there
+            rate = min(rate, 1.0)
+        assert rate == pytest.approx(expected, rel=1e-9), name
+
+
+def test_at_the_break_even_rate_both_sides_cost_the_same() -> None:
+    site = Site("layer", "layer", golden_prices("h45_int8"), Words(weight_level="dram"))
+    for duel in (Duel(300, 700, 4), Duel(300, 700, 4, tokens_per_fetch=16, temporal_reuse=True)):
+        rate = duel.break_even(site)
+        assert 0.0 < rate < 1.0
+        assert duel.spiking(site, rate) == pytest.approx(duel.dense(site), rel=1e-9)
+        assert duel.spiking(site, rate / 2) < duel.dense(site) < duel.spiking(site, 1.0)
+
+
+def test_a_dense_layer_cheaper_than_silence_is_never_beaten() -> None:
+    site = Site("layer", "layer", golden_prices("h45_int8"), Words())
+    hungry = Duel(1, 1024, 64, density=1e-6, weight_density=1e-6)
+    assert hungry.break_even(site) < 0.0
+    shared = Duel(1, 1024, 64, density=1e-6, weight_density=1e-6, tokens_per_fetch=2)
+    assert shared.break_even(site) == 0.0
+
+
+@pytest.mark.parametrize("case", GOLDEN["spikegpt_decode_pJ_per_token"])
+def test_golden_recurrent_models(case: str) -> None:
+    model, preset, _, rate, level = case.split("|")
+    expected = GOLDEN["spikegpt_decode_pJ_per_token"][case]
+    sizes = RecurrentSizes(12, 512, 5458) if model == "s46M" else RecurrentSizes(18, 768, 50277)
+    bits = GOLDEN["presets"][preset]
+    memory = "dram" if level == "dram" else SRAM_128K
+    words = Words(bits["bw"], bits["ba"], bits["bv"], memory, SRAM_32K, SRAM_32K)
+    probability = None if rate == "p=None" else float(rate.removeprefix("p="))
+    found = recurrent_token_energy(sizes, golden_prices(preset), words, probability)
+
+    def without_head(mechanism: str) -> float:
+        parts = found.by_layer_and_mechanism()
+        return 1e12 * sum(
+            part.get(mechanism, 0.0) for layer, part in parts.items() if layer != "head"
+        )
+
+    names = {
+        "compute": "compute",
+        "weights": "weights",
+        "act_io": "activations",
+        "event_io": "events",
+        "membrane": "state",
+        "neuron": "neuron",
+        "state_rw": "recurrent state",
+        "embedding": "embedding",
+    }
+    for name, mechanism in names.items():
+        assert without_head(mechanism) == pytest.approx(expected.get(name, 0.0), rel=1e-9), name
+    head = found.by_layer_and_mechanism()["head"]
+    assert head["compute"] * 1e12 == pytest.approx(expected["head_compute"], rel=1e-9)
+    assert head["weights"] * 1e12 == pytest.approx(expected["head_weights"], rel=1e-9)
+    assert found.of("elementwise") * 1e12 == pytest.approx(expected["elementwise"], rel=1e-9)
+    assert found.total * 1e12 == pytest.approx(expected["total"], rel=1e-9)
+
+
+def test_sizes_of_the_published_recurrent_models() -> None:
+    assert RecurrentSizes(12, 512, 5458).weights == 43_688_960
+    assert RecurrentSizes(18, 768, 50277).state_values == 96_768
+    with pytest.raises(ValueError, match="expected layers >= 1, got 0"):
+        RecurrentSizes(0, 512, 5458)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 6, 8, 12, 16])
+def test_golden_required_sparsity(steps: int) -> None:
+    expected = GOLDEN["yan_v1_required_sparsity"][str(steps)]
+    for dataflow in ("spatial", "classical"):
+        key = "spatial_dataflow" if dataflow == "spatial" else dataflow
+        assert yan_required_sparsity(steps, dataflow) == pytest.approx(expected[key], abs=1e-12)
+
+
+def test_closed_forms_refuse() -> None:
+    with pytest.raises(ValueError, match="at least one time step, got 0"):
+        yan_required_sparsity(0)
+    with pytest.raises(ValueError, match="spatial.*classical"):
+        yan_required_sparsity(1, "other")
+    with pytest.raises(ValueError, match="fp32, fp16, int8"):
+        operations_only(1, 1, "fp64")
+
+
+def test_operations_only_by_hand() -> None:
+    assert operations_only(10, 100) == pytest.approx(10 * 4.6e-12 + 100 * 0.9e-12, rel=1e-12)
+    assert operations_only(10, 100, "int8") == pytest.approx(5.3e-12, rel=1e-12)
+
+
+def test_thresholds_name_their_unit_and_source() -> None:
+    for threshold in THRESHOLDS:
+        assert threshold.source
+        low, high = threshold.limit * 0.99, threshold.limit * 1.01
+        other = 1e9  # the quantity that the threshold is not about
+        if "synapse" in threshold.unit:
+            assert threshold.met(low, other) and not threshold.met(high, 0.0)
+        else:
+            assert threshold.met(other, low) and not threshold.met(0.0, high)
+
+
+def test_device_lines_charge_spiking_devices_per_spike() -> None:
+    lines = {line.name: line for line in DEVICE_LINES}
+    assert lines["CPU"].energy(1000, 10, 0.1, 4) == pytest.approx(1010 * 8.6e-9)
+    assert lines["Loihi"].energy(1000, 10, 0.1, 4) == pytest.approx(400 * 27.1e-12 + 40 * 81e-12)
+
+
+def test_the_measured_language_model_is_met_by_a_fit() -> None:
+    row, golden = Consistency(), GOLDEN["loihi2_llm_calibration"]
+    assert row.dynamic * 1e3 == pytest.approx(
+        golden["dynamic_only_estimate_mJ_370M_W8_7nm_sram"], rel=1e-9
+    )
+    assert row.modelled == pytest.approx(row.measured, rel=2e-3)
+    assert row.static / row.modelled > 0.99
+    assert "fitted" in row.label
+
+
+def test_every_digital_price_list_has_the_routing_and_address_prices() -> None:
+    for section in ("digital_45nm", "digital_7nm"):
+        assert not load_prices(section).missing(("event_hop", "value_hop", "address"))
