@@ -111,6 +111,10 @@ def spike_attention_step(
         out, of the shape of v, int32, or int64 with decay.
     """
     if decay_shift is None:
+        if backend == "auto" and fraction_bits is None:
+            quick = cpu.quick_step(state, q, k, v)  # before checks that take longer than the token
+            if quick is not None:
+                return quick
         _refuse_fraction(fraction_bits)
         return _exact.step(BACKENDS, state, (q, k, v), backend)
     return _decaying.step(BACKENDS, state, (q, k, v), decay_shift, fraction_bits, backend)

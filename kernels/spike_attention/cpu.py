@@ -16,10 +16,11 @@ from neurosim.kernels import _simd
 from neurosim.kernels._jit import compiled, inlined
 from neurosim.kernels.spike_attention._decaying_cpu import scan
 from neurosim.kernels.spike_attention._linear_cpu import linear
+from neurosim.kernels.spike_attention._step_binary import quick_step
 from neurosim.kernels.spike_attention._step_cpu import linear_step
 from neurosim.kernels.spike_attention._types import Shifts, Spikes, State, Sums
 
-__all__ = ["linear", "linear_step", "scan", "step"]
+__all__ = ["linear", "linear_step", "quick_step", "scan", "step"]
 
 _LANES = 8
 _Narrow, _Wide = _simd.Vector("int32", _LANES), _simd.Vector("int64", _LANES)

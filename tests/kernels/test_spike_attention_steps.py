@@ -11,7 +11,7 @@ from properties import examples
 from neurosim.kernels.packed import pack
 from neurosim.kernels.spike_attention import BACKENDS, spike_attention, spike_attention_step
 
-RUNNABLE = [name for name in BACKENDS if not name.startswith("metal")]
+RUNNABLE = ["auto", *(name for name in BACKENDS if not name.startswith("metal"))]
 CODES = ("thermometer", "bits")
 STATE = np.zeros((2, 8, 8), np.int32)
 
