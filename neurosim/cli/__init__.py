@@ -17,6 +17,7 @@ SUBCOMMANDS = {
     "train": "train a model from a TOML file; resumes where it stopped",
     "profile": "time the spike kernels beside the best dense forms",
     "data": "list and fetch the texts",
+    "sweep": "sweeps and Monte Carlo over chips, seeds, parameters and prompts; resumes",
     "device": "experiments on a threshold-switching device, SPICE cross-check, calibration",
 }
 

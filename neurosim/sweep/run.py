@@ -1,0 +1,160 @@
+"""Running a sweep: what is not on disk yet, on the chosen workers, stored as it comes."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from neurosim.pipeline import versions
+from neurosim.profiling.environment import commit
+from neurosim.sweep.plan import Plan, Subject, Task, make_plan
+from neurosim.sweep.spec import SweepSpec
+from neurosim.sweep.store import load_results, open_store, write_about
+from neurosim.sweep.workers import Outcomes, Row, in_process, in_processes, on_dask
+
+Progress = Callable[["Tally"], None]
+
+
+@dataclass
+class Tally:
+    """How far a sweep is. `total`: points to run now; `skipped`: those that were on disk."""
+
+    total: int = 0
+    total_tokens: int = 0
+    skipped: int = 0
+    finished: int = 0
+    failed: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    last_error: str = ""
+
+    @property
+    def done(self) -> int:
+        """Points that have a row now, good or failed."""
+        return self.finished + self.failed
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Simulated tokens of this run per second of wall time."""
+        return self.tokens / self.seconds if self.seconds > 0.0 else 0.0
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a run of a sweep did, and where its results are."""
+
+    folder: Path
+    tally: Tally
+
+    @property
+    def table(self) -> pa.Table:
+        """All finished points, those of earlier runs included; see `load_results`."""
+        return load_results(self.folder)
+
+    def __repr__(self) -> str:
+        tally = self.tally
+        return (
+            f"SweepResult({self.folder}: {tally.finished} points finished, {tally.failed} failed, "
+            f"{tally.skipped} found, {tally.tokens_per_second:.0f} tokens/s)"
+        )
+
+
+def run_sweep(
+    spec: SweepSpec | Mapping[str, Any] | str | Path,
+    out: str | Path,
+    workers: int = 1,
+    client: Any = None,
+    progress: Progress | None = None,
+    subjects: Sequence[Subject] | None = None,
+) -> SweepResult:
+    """Run the points of a sweep that `out` does not hold yet.
+
+    Args:
+        spec: a specification, its dictionary, or the path of its TOML file. It is checked wholly
+            before anything runs; ValueError names file, key and range.
+        out: the folder of the results; the same call goes on where one was interrupted.
+        workers: processes; 1 runs in this one.
+        client: a `distributed.Client`: run on its cluster instead.
+        progress: called with the tally after every point.
+        subjects: measured instead of the models that the specification names.
+
+    Returns:
+        The tally and the folder; `.table` loads the results. A point that fails is a row with
+        status "failed" and its error; the next run tries it again.
+    """
+    where = "sweep"
+    if isinstance(spec, str | Path):
+        where, spec = str(spec), SweepSpec.load(spec)
+    elif not isinstance(spec, SweepSpec):
+        spec = SweepSpec.from_dict(spec)
+    return run_plan(make_plan(spec, where, subjects), out, workers, client, progress)
+
+
+def run_plan(
+    plan: Plan,
+    out: str | Path,
+    workers: int = 1,
+    client: Any = None,
+    progress: Progress | None = None,
+) -> SweepResult:
+    """`run_sweep` for a plan that is made already."""
+    if workers < 1:
+        raise ValueError(f"expected workers >= 1, got {workers}")
+    if workers > 1 and client is not None:
+        raise ValueError("expected workers or a Dask client, got both; choose one")
+    folder = Path(out)
+    started = time.monotonic()
+    with open_store(folder, plan) as store:
+        tasks = [task for point, task in plan.tasks.items() if point not in store.finished]
+        tally = Tally(
+            total=len(tasks),
+            total_tokens=sum(task.tokens for task in tasks),
+            skipped=len(plan.tasks) - len(tasks),
+        )
+        write_about(folder, plan, _about_run(workers, client))
+        if progress is not None:
+            progress(tally)
+        with closing(_outcomes(plan, tasks, workers, client)) as outcomes:
+            try:
+                for task, row in outcomes:
+                    store.add(row)
+                    _count(tally, task, row, time.monotonic() - started)
+                    if progress is not None:
+                        progress(tally)
+            finally:
+                store.flush()
+    return SweepResult(folder, tally)
+
+
+def _outcomes(plan: Plan, tasks: Sequence[Task], workers: int, client: Any) -> Outcomes:
+    if client is not None:
+        return on_dask(plan.subjects, tasks, client)
+    if workers > 1:
+        return in_processes(plan.subjects, tasks, workers)
+    return in_process(plan.subjects, tasks)
+
+
+def _count(tally: Tally, task: Task, row: Row, seconds: float) -> None:
+    tally.seconds = seconds
+    if row["status"] == "ok":
+        tally.finished += 1
+        tally.tokens += task.tokens
+    else:
+        tally.failed += 1
+        tally.last_error = row["error"]
+
+
+def _about_run(workers: int, client: Any) -> dict[str, Any]:
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "versions": versions(),
+        "workers": workers if client is None else "dask",
+    }

@@ -1,0 +1,206 @@
+"""Where points run: in this process, in spawned processes, or on a Dask cluster.
+
+Each runner yields (task, row) as points finish, in any order. A row is what was measured, or
+status "failed" with the error; a worker that dies costs its point one more try in a new worker.
+"""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import signal
+import time
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import islice
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from neurosim.sweep.plan import Subject, Task
+
+Row = dict[str, Any]
+Outcomes = Generator[tuple[Task, Row], None, None]
+_TRIES = 2  # of a point whose worker dies
+_AHEAD = 4  # tasks on a Dask cluster per thread, so that it never waits for us
+
+
+def attempt(subjects: Sequence[Subject], task: Task) -> Row:
+    """Measure a point; an error becomes a row, so that the others go on."""
+    started = time.thread_time()
+    try:
+        row = subjects[task.subject].measure(task.work, task.chip, task.seed)
+        row |= {"status": "ok", "error": ""}
+    except Exception as error:  # whatever a point does wrong must not end the sweep
+        row = failure(f"{type(error).__name__}: {' '.join(str(error).split())}")
+    return {"point": task.point, **row, "cpu_s": time.thread_time() - started}
+
+
+def failure(error: str) -> Row:
+    """The row of a point without a result."""
+    return {"status": "failed", "error": error}
+
+
+def in_process(subjects: Sequence[Subject], tasks: Sequence[Task]) -> Outcomes:
+    """One after another, here."""
+    for task in tasks:
+        yield task, attempt(subjects, task)
+
+
+def _serve(link: Connection, subjects: Sequence[Subject]) -> None:
+    """A worker's life: ready, then points in, rows out, until the link closes.
+
+    Ctrl-C reaches every process of a terminal; it is the parent's to handle.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(EOFError, BrokenPipeError):
+        link.send(None)
+        while True:
+            link.send(attempt(subjects, link.recv()))
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A spawned process and the point it works on."""
+
+    process: Any
+    link: Connection
+    task: Task | None = None
+    ready: bool = False
+
+    @classmethod
+    def start(cls, subjects: Sequence[Subject]) -> _Worker:
+        """Spawned, not forked: MLX hangs in a forked process."""
+        context = mp.get_context("spawn")
+        here, there = context.Pipe()
+        process = context.Process(target=_serve, args=(there, tuple(subjects)), daemon=True)
+        try:
+            process.start()
+        except BrokenPipeError as error:
+            raise WorkerError from error
+        there.close()
+        return cls(process, here)
+
+    def give(self, task: Task) -> None:
+        """Send a point; if the process is dead, that is noticed when the row is awaited."""
+        self.task = task
+        with suppress(BrokenPipeError):
+            self.link.send(task)
+
+    def take(self) -> Row | None:
+        """Its row, or the None by which it says that it is ready; EOFError if it died."""
+        try:
+            row: Row | None = self.link.recv()
+        except ConnectionResetError as error:
+            raise EOFError from error
+        return row
+
+    def end(self) -> None:
+        """Stop the process, whatever it does."""
+        self.link.close()
+        self.process.terminate()
+        self.process.join()
+
+
+class WorkerError(RuntimeError):
+    """A process could not start."""
+
+    def __str__(self) -> str:
+        return (
+            "a worker process ended before it was ready (its own message stands above); a script "
+            'that calls run_sweep with workers must do so under `if __name__ == "__main__":`'
+        )
+
+
+def in_processes(subjects: Sequence[Subject], tasks: Sequence[Task], workers: int) -> Outcomes:
+    """On `workers` spawned processes that keep the subjects."""
+    waiting = list(reversed(tasks))
+    deaths: dict[str, int] = {}
+    crew: list[_Worker] = []
+    try:
+        for _ in range(min(workers, len(tasks))):
+            crew.append(_Worker.start(subjects))
+            crew[-1].give(waiting.pop())
+        while any(worker.task for worker in crew):
+            busy = {id(worker.link): worker for worker in crew if worker.task}
+            for link in wait([worker.link for worker in busy.values()]):
+                worker = busy[id(link)]
+                task = worker.task
+                assert task is not None
+                try:
+                    row = worker.take()
+                except EOFError:
+                    row = None
+                    crew[crew.index(worker)] = fresh = _replaced(worker, subjects)
+                    deaths[task.point] = deaths.get(task.point, 0) + 1
+                    if deaths[task.point] < _TRIES:
+                        fresh.give(task)
+                        continue
+                    ending = f"the worker {_ending(worker.process.exitcode)}, {_TRIES} times"
+                    row, worker = {"point": task.point, **failure(ending)}, fresh
+                if row is None:
+                    worker.ready = True
+                    continue
+                worker.task = None
+                if waiting:
+                    worker.give(waiting.pop())
+                yield task, row
+    finally:
+        for worker in crew:
+            worker.end()
+
+
+def _replaced(worker: _Worker, subjects: Sequence[Subject]) -> _Worker:
+    """A new process for one that died at work; one that never got ready is an error."""
+    worker.process.join()
+    if not worker.ready:
+        raise WorkerError
+    worker.end()
+    return _Worker.start(subjects)
+
+
+def _ending(code: int | None) -> str:
+    if code is not None and code < 0:
+        with suppress(ValueError):
+            return f"was ended by {signal.Signals(-code).name} (out of memory?)"
+    return f"ended with exit status {code}"
+
+
+def on_dask(subjects: Sequence[Subject], tasks: Sequence[Task], client: Any) -> Outcomes:
+    """On the workers of a `distributed.Client`; subjects are scattered to all of them once."""
+    distributed: Any = import_module("distributed")  # untyped
+
+    shared = client.scatter([tuple(subjects)], broadcast=True, hash=False)[0]
+    threads = max(sum(client.nthreads().values()), 1)
+    rest = iter(tasks)
+    running: dict[str, tuple[Any, Task]] = {}
+
+    def submit(task: Task) -> Any:
+        future = client.submit(attempt, shared, task, pure=False)
+        running[future.key] = future, task
+        return future
+
+    finished = distributed.as_completed([submit(task) for task in islice(rest, _AHEAD * threads)])
+    try:
+        for future in finished:
+            _, task = running.pop(future.key)
+            following = next(rest, None)
+            if following is not None:
+                finished.add(submit(following))
+            yield task, _dask_row(future, task)
+    finally:
+        client.cancel([future for future, _ in running.values()])
+
+
+def _dask_row(future: Any, task: Task) -> Row:
+    if future.status in ("cancelled", "lost"):
+        raise ConnectionError(
+            "lost the Dask scheduler or its task; finished points are kept, give the same command "
+            "again when it is back"
+        )
+    error = future.exception()
+    if error is None:
+        row: Row = future.result()
+        return row
+    text = " ".join(str(error).split())
+    return {"point": task.point, **failure(f"{type(error).__name__}: {text}")}
