@@ -181,10 +181,21 @@ class Tile(Section):
 
 @dataclass(frozen=True)
 class Mesh(Section):
-    """Tiles of the 2-D mesh; 0 x 0: as small a square as the network needs."""
+    """Tiles of a chip's 2-D mesh, 0 x 0: as small a square as the network needs; and its links.
 
+    `topology`: "mesh", without wrap-around (a torus under XY routing can deadlock). `link_latency`:
+    router pipeline and wire, before transmission. `buffer_depth`: packets in front of each link, 0
+    without limit. `chip_link_...`: the links between neighbouring chips.
+    """
+
+    topology: str = choice("mesh")
     width: Quantity = number("1", 0, 65536, whole=True)
     height: Quantity = number("1", 0, 65536, whole=True)
+    link_rate: Quantity = number("bit/s", 1.0, 1e15)
+    link_latency: Quantity = number("s", 0.0, 1.0)
+    buffer_depth: Quantity = number("1", 0, 65536, whole=True)
+    chip_link_rate: Quantity = number("bit/s", 1.0, 1e15)
+    chip_link_latency: Quantity = number("s", 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -278,12 +289,30 @@ class Digital(Section):
 
 @dataclass(frozen=True)
 class Routing(Section):
-    """AER packets on the mesh. `packets`: one per channel with its count, or one per spike."""
+    """AER packets on the mesh. `packets`: one per channel with its count, or one per spike.
+
+    `transport`: "instant" (packets are counted and take no time) or "queued" (they take the time of
+    the link model, `neurosim.chip.mesh`). `sync`: when a window opens: "window" at the chip's
+    common clock, "none" at each tile as soon as all that it waits for has arrived. `late`: a packet
+    that misses its window holds the clock up ("wait") or is lost ("drop", "window" only).
+    """
 
     packets: str = choice("count", "spike")
+    transport: str = choice("instant", "queued")
+    sync: str = choice("window", "none")
+    late: str = choice("wait", "drop")
     hop_energy: Quantity = number("J/bit", 0.0, 1.0)
     value_hop_energy: Quantity = number("J/bit", 0.0, 1.0)
     inject_energy: Quantity = number("J", 0.0, 1.0)
+    chip_hop_energy: Quantity = number("J/bit", 0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.late == "drop" and (self.sync, self.packets) != ("window", "spike"):
+            raise ValueError(
+                'late: expected "wait" unless sync = "window" and packets = "spike", got "drop" '
+                f'with sync = "{self.sync}" and packets = "{self.packets}"; counts leave when the '
+                "window is over and would all be late"
+            )
 
 
 @dataclass(frozen=True)
