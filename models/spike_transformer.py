@@ -15,7 +15,7 @@ and logits = [x]+- W_head. Everything between the embedding and the logits there
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,6 +30,10 @@ from neurosim.models.config import from_mapping
 from neurosim.models.ngram_embedding import new_tables, ngram_sum
 from neurosim.models.quantise import step_size
 
+Reader = Callable[[str, mx.array, mx.array], mx.array]
+"""(name of a crossbar, spikes on its rows, its exact column sums) -> what is read from it."""
+Disturbed = Callable[[mx.array, mx.array, mx.array], mx.array]
+"""(x, scale, offset) -> spikes of neurons that are not ideal."""
 WEIGHTS = ("conv", "query", "key", "value", "output", "up", "down")  # of one block
 
 
@@ -114,6 +118,7 @@ class Neurons(nn.Module):
         self.running_variance = mx.ones((size,))
         self.levels, self.signed, self.fan_out = levels, signed, fan_out
         self.momentum = 0.05
+        self.disturb: Disturbed | None = None  # set by hardware-aware training
         self.freeze(keys=["running_mean", "running_variance"], recurse=False)
 
     def unfreeze(self, *args: Any, **kwargs: Any) -> None:
@@ -127,6 +132,10 @@ class Neurons(nn.Module):
         return scale, self.shift - self.running_mean * scale
 
     def __call__(self, x: mx.array) -> mx.array:
+        if self.disturb is not None:
+            spikes = self.disturb(x, *self.fixed())
+            self["_activity"] = spikes
+            return spikes
         if not self.training:
             return fixed_norm_spikes(x, *self.fixed(), self.levels, self.signed)
         spikes, mean, variance = batch_norm_spikes(
@@ -160,6 +169,7 @@ class Block(nn.Module):
         super().__init__()
         width, hidden, levels = config.width, config.width * config.ratio, config.levels
         self._heads = config.heads
+        self.reader: Reader | None = None  # set by hardware-aware training
         self.conv_read = Neurons(width, levels, True, config.taps)
         self.conv = mx.random.normal((config.taps, width)) * 0.02
         self.attention_read = Neurons(width, levels, True, 3 * width)
@@ -174,22 +184,27 @@ class Block(nn.Module):
         self.hidden_neurons = Neurons(hidden, levels, False, width)
         self.down = mx.random.normal((hidden, width)) * 0.002
 
+    def _read(self, name: str, spikes: mx.array) -> mx.array:
+        """Column sums of a crossbar, (B, L, I) -> (B, L, O)."""
+        weight = self[name]
+        sums = convolve(spikes, weight) if name == "conv" else spikes @ weight
+        return sums if self.reader is None else self.reader(name, spikes, sums)
+
     def _split(self, x: mx.array) -> mx.array:
         return x.reshape(*x.shape[:2], self._heads, -1).swapaxes(1, 2)  # (B, H, L, D)
 
     def __call__(self, x: mx.array, mask: mx.array) -> mx.array:
         """x (B, L, width), mask (H, L, L) -> (B, L, width)."""
-        spikes = self.conv_read(x)
-        x = x + convolve(spikes, self.conv)
+        x = x + self._read("conv", self.conv_read(x))
         spikes = self.attention_read(x)
         q, k, v = (
-            self._split(self[f"{name}_neurons"](spikes @ self[name]))
+            self._split(self[f"{name}_neurons"](self._read(name, spikes)))
             for name in ("query", "key", "value")
         )
         o = decayed_attention(q, k, v, mask).swapaxes(1, 2).reshape(x.shape)
-        x = x + self.output_neurons(o) @ self.output
-        hidden = self.hidden_neurons(self.hidden_read(x) @ self.up)
-        return x + hidden @ self.down
+        x = x + self._read("output", self.output_neurons(o))
+        hidden = self.hidden_neurons(self._read("up", self.hidden_read(x)))
+        return x + self._read("down", hidden)
 
 
 def convolve(spikes: mx.array, weight: mx.array) -> mx.array:
@@ -211,6 +226,7 @@ class SpikeTransformer(nn.Module):
         self.blocks = [Block(config) for _ in range(config.layers)]
         self.head_read = Neurons(config.width, config.levels, True, config.vocab_size)
         self.head = mx.random.normal((config.width, config.vocab_size)) * 0.02
+        self.reader: Reader | None = None  # set by hardware-aware training
         self._masks: dict[int, mx.array] = {}
 
     def __call__(self, tokens: mx.array) -> mx.array:
@@ -220,7 +236,9 @@ class SpikeTransformer(nn.Module):
         x = self.embedding[tokens] + ngram_sum(self.ngrams, tokens)
         for block in self.blocks:
             x = block(x, self._masks[length])
-        return self.head_read(x) @ self.head
+        spikes = self.head_read(x)
+        logits = spikes @ self.head
+        return logits if self.reader is None else self.reader("head", spikes, logits)
 
     def unfreeze(self, *args: Any, **kwargs: Any) -> None:
         """Everything but the running statistics of the banks."""

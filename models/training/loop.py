@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from neurosim.models.checkpoint import (
 )
 from neurosim.models.spike_transformer import SpikeTransformer
 from neurosim.models.text.tokenizer import Tokenizer
+from neurosim.models.training.hardware import HardwareDraw
 from neurosim.models.training.schedule import TrainingConfig, batch_of_step, learning_rate
 
 Tokens = npt.NDArray[np.integer]
@@ -69,7 +71,7 @@ class Trainer:
         self.config, self.folder = config, folder
         self.train_tokens, self.validation_tokens, self.tokenizer = train, validation, tokenizer
         mx.random.seed(config.seed)
-        self.model = build({"vocab_size": tokenizer.vocab_size, **config.model})
+        self.model = self._first_model()
         self.teacher = load(config.teacher).model if config.teacher else None
         self._check_data()
         self.optimizer = self._new_optimizer()
@@ -80,6 +82,26 @@ class Trainer:
         if (folder / STATE).is_file():
             self._resume()
         self._cut_metrics()
+
+    def _first_model(self) -> Model:
+        """Untrained, or the checkpoint named by `init`."""
+        config, size = self.config, self.tokenizer.vocab_size
+        if not config.init:
+            model = build({"vocab_size": size, **config.model})
+        else:
+            loaded = load(config.init)
+            if loaded.tokenizer.sha256 != self.tokenizer.sha256:
+                raise ValueError(
+                    f"{config.init} was trained with another tokenizer than this run's; set "
+                    f'tokenizer = "{config.init}/tokenizer.json"'
+                )
+            wanted = loaded.model.config.to_dict() | dict(config.model)
+            if build(wanted).config != loaded.model.config:
+                raise ValueError(f"{config.init}: its sizes differ from [model]; leave [model] out")
+            model = loaded.model
+        if config.hardware is not None and not isinstance(model, SpikeTransformer):
+            raise ValueError("expected a spiking model for [hardware]; the ANN twin has no neurons")
+        return model
 
     def _check_data(self) -> None:
         context, size = self.config.context, self.tokenizer.vocab_size
@@ -177,15 +199,39 @@ class Trainer:
     def _gradients(self, tokens: mx.array) -> tuple[mx.array, Any]:
         """Loss and gradients; near the end at the rounded weights, passed straight through."""
         quantised = self.step >= self.config.quantise_from * self.config.steps
-        kept = trainable(self.model) if quantised else {}
-        if quantised:
-            self.model.update(tree_unflatten(list(rounded_to_grid(self.model).items())))
-        try:
+        with self._as_on_chips(len(tokens)) if self.config.hardware else self._as(quantised):
             (_, plain), gradients = nn.value_and_grad(self.model, self.loss)(tokens)
-        finally:
-            if quantised:
-                self.model.update(tree_unflatten(list(kept.items())))
+            mx.eval(plain, gradients)
         return plain, gradients
+
+    @contextmanager
+    def _as(self, quantised: bool) -> Iterator[None]:
+        """Within, the model has the rounded weights of inference if asked."""
+        grid = rounded_to_grid(self.model) if quantised else {}
+        with self._replaced(grid):
+            yield
+
+    @contextmanager
+    def _as_on_chips(self, sequences: int) -> Iterator[None]:
+        """Within, the model runs on chips drawn for this step; see `hardware`."""
+        noise, model = self.config.hardware, self.model
+        assert noise is not None and isinstance(model, SpikeTransformer)
+        growth = noise.ramp * self.config.steps
+        strength = min((self.step + 1) / growth, 1.0) if growth else 1.0
+        draw = HardwareDraw(noise, (self.config.seed, self.step), strength)
+        grid = rounded_to_grid(model)
+        with draw.install(model, grid, sequences), self._replaced(draw.weights(model, grid)):
+            yield
+
+    @contextmanager
+    def _replaced(self, weights: Mapping[str, mx.array]) -> Iterator[None]:
+        """Within, the model has these weights instead of its own."""
+        kept = {name: value for name, value in trainable(self.model).items() if name in weights}
+        self.model.update(tree_unflatten(list(weights.items())))
+        try:
+            yield
+        finally:
+            self.model.update(tree_unflatten(list(kept.items())))
 
     def train_step(self) -> float:
         """One update; returns the cross-entropy, nats per token."""
@@ -253,9 +299,12 @@ class Trainer:
         return self.finish(report)
 
     def finish(self, report: Callable[[str], None]) -> Path:
-        """Round the weights, measure the running statistics anew with them, and save the model."""
+        """Round the weights, measure the running statistics anew with them, and save the model.
+
+        Hardware-aware training keeps the statistics that it trained with.
+        """
         self.model.update(tree_unflatten(list(rounded_to_grid(self.model).items())))
-        if isinstance(self.model, SpikeTransformer):
+        if isinstance(self.model, SpikeTransformer) and self.config.hardware is None:
             self._measure_statistics()
         loss = self.evaluate()
         facts = self.config.to_dict() | {"validation_loss": loss}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.models.config import from_mapping
+from neurosim.models.training.hardware import HardwareNoise
+
+Resolve = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """Settings of one run; `model` goes to the architecture named by its `model_type`.
 
+    With `init` (a model folder) the run starts from its weights, and `model` may be left out;
+    `hardware` disturbs every step as a chip does (hardware-aware training, see `hardware`).
     `learning_rate` is AdamW's; `muon_rate` > 0 gives the block matrices to Muon at that rate;
     `sources` are the texts (none named: all);
     `repeat` says how often the documents of a source stand in the stream (once where not named);
@@ -27,7 +32,9 @@ class TrainingConfig:
     of the run on; from `quantise_from` on, the forward pass uses the rounded weights of inference.
     """
 
-    model: Mapping[str, Any]
+    model: Mapping[str, Any] = field(default_factory=dict)
+    init: str = ""
+    hardware: HardwareNoise | None = None
     sources: tuple[str, ...] = ()
     repeat: Mapping[str, int] = field(default_factory=dict)
     tokenizer: str = ""
@@ -67,27 +74,31 @@ class TrainingConfig:
         for name in ("distil", "distil_from", "quantise_from"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"expected {name} from 0 to 1, got {getattr(self, name)}")
-        if "model_type" not in self.model:
+        if not self.init and "model_type" not in self.model:
             raise ValueError("expected model.model_type: spike_transformer or transformer")
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TrainingConfig:
         """Build from a mapping; unknown keys are an error."""
-        if "model" not in data:
-            raise ValueError("expected a [model] table with model_type and sizes")
+        if "model" not in data and "init" not in data:
+            raise ValueError("expected a [model] table with model_type and sizes, or init = folder")
+        data = dict(data)
+        if "hardware" in data:
+            data["hardware"] = HardwareNoise.from_dict(data["hardware"])
         return from_mapping(cls, data, "training")
 
     @classmethod
-    def load(cls, path: Path) -> TrainingConfig:
-        """Read a TOML file."""
+    def load(cls, path: Path, resolve: Resolve = dict) -> TrainingConfig:
+        """Read a TOML file; `resolve` completes its mapping before it is checked."""
         try:
-            return cls.from_dict(tomllib.loads(path.read_text()))
+            return cls.from_dict(resolve(tomllib.loads(path.read_text())))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return asdict(self)
+        """Plain values, ready for JSON; without `init` and `hardware` where they are not used."""
+        unused = [name for name in ("init", "hardware") if not getattr(self, name)]
+        return {key: value for key, value in asdict(self).items() if key not in unused}
 
 
 def batch_of_step(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from neurosim.chip.description import load_chip
+from neurosim.chip.training_noise import training_noise
 from neurosim.models.text.corpus import load_split
 from neurosim.models.text.fetch import fetch
 from neurosim.models.text.sources import source
@@ -30,9 +33,18 @@ def _tokenizer(config: TrainingConfig) -> Tokenizer:
     )
 
 
+def with_chip_noise(data: dict[str, Any]) -> dict[str, Any]:
+    """`hardware.chip` (a chip's name or file) replaced by that chip's numbers; others override."""
+    hardware = data.get("hardware")
+    if not isinstance(hardware, dict) or "chip" not in hardware:
+        return data
+    own = {key: value for key, value in hardware.items() if key != "chip"}
+    return data | {"hardware": training_noise(load_chip(hardware["chip"])) | own}
+
+
 def main(options: argparse.Namespace) -> int:
     """Fetch the texts, build the streams, train."""
-    config = TrainingConfig.load(options.config)
+    config = TrainingConfig.load(options.config, with_chip_noise)
     folder: Path = options.out or Path("runs") / options.config.stem
     for name in (*config.sources, *config.repeat):
         source(name)  # names an unknown one before anything is fetched

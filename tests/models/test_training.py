@@ -12,6 +12,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from tiny_models import stream, twin_model
 from training_runs import STEPS, finished, records_of, short_config, short_trainer
 
+from neurosim.cli.train import with_chip_noise
 from neurosim.models import checkpoint
 from neurosim.models.text.tokenizer import Tokenizer
 from neurosim.models.training import loop
@@ -303,11 +304,15 @@ def test_config_file(tmp_path: Path) -> None:
 
 
 def test_shipped_settings_build_models() -> None:
-    """Both TOML files are read, and describe two models of about one size."""
+    """The TOML files are read, and describe two models of about one size, or start from one."""
     folder = Path(loop.__file__).parent / "configs"
     sizes = {}
     for path in sorted(folder.glob("*.toml")):
-        config = TrainingConfig.load(path)
+        config = TrainingConfig.load(path, with_chip_noise)
+        if config.init:
+            assert config.init == "models/checkpoints/spike-transformer"
+            assert config.hardware is not None
+            continue
         model = checkpoint.build({**config.model, "vocab_size": 300})
         sizes[path.stem] = sum(v.size for _, v in tree_flatten(model.trainable_parameters()))
     assert set(sizes) == {"spike_transformer", "transformer"}

@@ -1,0 +1,48 @@
+"""A chip's disturbances in the units of hardware-aware training."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from neurosim.chip.description import ChipDescription
+
+
+def training_noise(chip: ChipDescription) -> dict[str, Any]:
+    """Fields of `models.training.hardware.HardwareNoise` that stand for `chip`, by name.
+
+    Voltages become fractions of a spike's swing V_u - V_landing, times fractions of the window,
+    conductances fractions of G_max. Only the part of V_h's spread that is left where the membrane
+    lands counts: with a reset delay it decays by exp(-reset_delay G_on / C). An exact chip has
+    exact neurons. Stuck cells and faults are not carried: training for them needs their places.
+    """
+    cells, conversion = chip.crossbar, chip.conversion
+    found: dict[str, Any] = {
+        "conductance_levels": int(cells.conductance_levels.value),
+        "g_min": cells.g_min.value / cells.g_max.value,
+        "programming_error": cells.programming_error.value,
+        "programming_curve": list(cells.programming_curve.values),
+        "read_noise": cells.read_noise.value,
+        "adc_bits": int(conversion.adc_bits.value),
+    }
+    if chip.exact:
+        return found
+    switch, window = chip.device.switch(), chip.window.duration.value
+    swing = switch.upper - switch.landing
+    up = switch.upper / switch.threshold_voltage
+    on = switch.leak_conductance + 1.0 / (switch.on_resistance + switch.output_resistance)
+    off = switch.leak_conductance + 1.0 / (switch.off_resistance + switch.output_resistance)
+    landed = math.exp(-switch.reset_delay * on / switch.capacitance)
+    landed *= switch.lower / switch.hold_voltage
+    rest = switch.leak_conductance * switch.leak_voltage / off
+    return found | {
+        "threshold_device": chip.device["threshold_spread_device"] * up / swing,
+        "threshold_cycle": chip.device["threshold_spread_cycle"] * up / swing,
+        "hold_device": chip.device["hold_spread_device"] * landed / swing,
+        "hold_cycle": chip.device["hold_spread_cycle"] * landed / swing,
+        "set_delay": switch.set_delay / window,
+        "reset_delay": switch.reset_delay / window,
+        "leak": window * off / switch.capacitance,
+        "leak_height": (switch.landing - rest) / swing,
+        "headroom": chip.neuron.input_headroom.value,
+    }
