@@ -26,6 +26,7 @@ _ELEMENTS = {
     "uint32": ir.IntType(32),
     "float16": ir.HalfType(),
     "float32": ir.FloatType(),
+    "float64": ir.DoubleType(),
 }
 
 
