@@ -21,7 +21,8 @@ from numba.extending import NativeValue, intrinsic, models, register_model, unbo
 # Words of numpy's array object (PyArrayObject_fields of its C headers), after CPython's two.
 _DATA, _AXES, _SIZES, _FLAGS = 2, 3, 4, 8
 _WORD = ir.IntType(64)
-_CARRAY = 0x0001 | 0x0100 | 0x0400  # C-contiguous, aligned, writable
+_CONTIGUOUS = 0x0001 | 0x0100  # in C order, and aligned
+_CARRAY = _CONTIGUOUS | 0x0400  # and writable
 
 
 class _Array(types.Type):  # type: ignore[misc]
@@ -47,6 +48,11 @@ def _unboxed(kind: Any, array: Any, context: Any) -> NativeValue:
 def _word(builder: Any, start: Any, place: Any) -> Any:
     words = builder.inttoptr(start, _WORD.as_pointer())
     return builder.load(builder.gep(words, [place]))
+
+
+def _has(builder: Any, array: Any, flags: int) -> Any:
+    wanted, found = ir.Constant(_WORD, flags), _word(builder, array, ir.Constant(_WORD, _FLAGS))
+    return builder.icmp_unsigned("==", builder.and_(found, wanted), wanted)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -87,11 +93,34 @@ def is_plain(typing_context: Any, array: Any) -> Any:
     """is_plain(array) -> whether it is C-contiguous, aligned and writable."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        wanted = ir.Constant(_WORD, _CARRAY)
-        flags = _word(builder, arguments[0], ir.Constant(_WORD, _FLAGS))
-        return builder.icmp_unsigned("==", builder.and_(flags, wanted), wanted)
+        return _has(builder, arguments[0], _CARRAY)
 
     return types.boolean(_Array()), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def is_contiguous(typing_context: Any, array: Any) -> Any:
+    """is_contiguous(array) -> whether it is C-contiguous and aligned."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _has(builder, arguments[0], _CONTIGUOUS)
+
+    return types.boolean(_Array()), code
+
+
+def pointer_to(kind: Any) -> Callable[..., Any]:
+    """pointer_to(kind)(address) -> what `numba.carray` makes an array of."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def operation(typing_context: Any, address: Any) -> Any:
+        pointer = types.CPointer(kind)
+
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], context.get_value_type(pointer))
+
+        return pointer(types.int64), code
+
+    return operation  # type: ignore[no-any-return]
 
 
 def available() -> bool:
@@ -106,10 +135,10 @@ def _as_expected(array: Any) -> bool:
     words = (ctypes.c_int64 * (_FLAGS + 1)).from_address(id(array))
     if words[_DATA] != array.ctypes.data or words[_AXES] & 0xFFFFFFFF != array.ndim:
         return False
-    if (words[_FLAGS] & _CARRAY == _CARRAY) != array.flags.carray:
+    if bool(words[_FLAGS] & _CARRAY == _CARRAY) != array.flags.carray:
         return False
     sizes = (ctypes.c_int64 * array.ndim).from_address(words[_SIZES])
-    return tuple(sizes) == array.shape
+    return bool(tuple(sizes) == array.shape)
 
 
 def entry(function: Any, *kinds: Any) -> Callable[..., Any]:

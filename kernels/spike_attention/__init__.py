@@ -117,6 +117,10 @@ def spike_attention_step(
                 return quick
         _refuse_fraction(fraction_bits)
         return _exact.step(BACKENDS, state, (q, k, v), backend)
+    if backend == "auto":
+        decayed = cpu.quick_decaying_step(state, q, k, v, decay_shift, fraction_bits)
+        if decayed is not None:
+            return decayed
     return _decaying.step(BACKENDS, state, (q, k, v), decay_shift, fraction_bits, backend)
 
 
