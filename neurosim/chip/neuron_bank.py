@@ -95,14 +95,25 @@ def _packets(
     gain: npt.NDArray[np.floating],
     limit: float,
     signed: bool,
+    trim: npt.NDArray[np.float64],
     packet: npt.NDArray[np.float64],
 ) -> float:
-    """Net charges in coulomb -> `packet`; returns the charge that reaches membranes."""
+    """Net charges in coulomb -> `packet`; returns the charge that reaches membranes.
+
+    `trim` (2, neurons): each neuron's factor on its packets and the charge added to them, coulomb.
+    """
     total = 0.0
+    per_channel = 2 if signed else 1
     for i in range(charge.size):
         value = float(charge[i] + bias[i])
         value += _TIE if value > 0.0 else (-_TIE if value < 0.0 else 0.0)
         value = min(max(value * gain[i], -limit), limit)
+        if value > 0.0:
+            neuron = i * per_channel
+            value = max(value * trim[0, neuron] + trim[1, neuron], 0.0)
+        elif signed and value < 0.0:
+            neuron = i * per_channel + 1
+            value = -max(-value * trim[0, neuron] + trim[1, neuron], 0.0)
         packet[i] = value
         total += abs(value) if signed else max(value, 0.0)
     return total
@@ -197,6 +208,7 @@ class ChipBank:
         headroom = chip.neuron.input_headroom.value
         self._limit = (bank.levels + headroom) * self._quantum if headroom else np.inf
         self._packet = np.empty(self.size)
+        self._trim = np.stack([np.ones(self.neurons), np.zeros(self.neurons)])
 
     def fire(
         self,
@@ -222,7 +234,7 @@ class ChipBank:
             account.spikes += int(fired)
             return spikes
         account.charge += _packets(
-            charge, self._bias, self._gain, self._limit, self.signed, self._packet
+            charge, self._bias, self._gain, self._limit, self.signed, self._trim, self._packet
         )
         simulate_window(
             self._packet,
@@ -245,6 +257,20 @@ class ChipBank:
                 "limit the charge with neuron.input_headroom"
             )
         return spikes
+
+    def apply_trim(self, gain: npt.NDArray[np.floating], bias: npt.NDArray[np.floating]) -> None:
+        """Set each neuron's trim, (neurons,): packets become `gain` times as large plus `bias`.
+
+        `bias` is in spikes (quanta of the nominal device). An exact bank has nothing to trim.
+        """
+        expected = (self.neurons,)
+        if self.exact or gain.shape != expected or bias.shape != expected:
+            kind = "an exact bank" if self.exact else "a bank"
+            raise ValueError(
+                f"{self.name}: expected gain and bias {expected} for a simulated bank, got "
+                f"{gain.shape} and {bias.shape} for {kind}"
+            )
+        self._trim = np.stack([gain, bias * self._quantum]).astype(np.float64)
 
     def reset(self) -> None:
         """Forget all energy and counts; the devices stay as they are."""
