@@ -24,6 +24,19 @@ def tree_hops(source: Position, targets: Iterable[Position]) -> int:
     return west + east + sum(up + down for up, down in columns.values())
 
 
+def tree_crossings(source: Position, targets: Iterable[Position], chip: tuple[int, int]) -> int:
+    """Links of the same tree that join two chips of `chip` = (width, height) tiles."""
+    (wide, high), (x0, y0) = chip, source
+    west = east = x0
+    columns: dict[int, tuple[int, int]] = {}
+    for x, y in targets:
+        west, east = min(west, x), max(east, x)
+        top, bottom = columns.get(x, (y0, y0))
+        columns[x] = (min(top, y), max(bottom, y))
+    spans = [bottom // high - top // high for top, bottom in columns.values()]
+    return east // wide - west // wide + sum(spans)
+
+
 def serpentine(index: int, width: int) -> Position:
     """Position of the `index`-th tile along a serpentine through rows of `width` tiles."""
     y, x = divmod(index, width)

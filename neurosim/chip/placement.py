@@ -19,6 +19,10 @@
 A spike goes to every tile whose rows it drives: its channel's row block in each reading crossbar,
 its head's tile in an attention unit, its channel's tile in an accumulator; XY multicast, links
 shared.
+
+Several chips form a rectangle, the squarest there is for their number (a prime number makes a row),
+in one large mesh; XY routes run through them, and links that join chips are counted apart. The
+chips are filled one after another along a serpentine, with equal shares of the tiles.
 """
 
 from __future__ import annotations
@@ -32,7 +36,8 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.chip.description import ChipDescription
-from neurosim.chip.multicast import Position, serpentine, tree_hops
+from neurosim.chip.layout import Layout, Slots, TileUse
+from neurosim.chip.multicast import Position, serpentine, tree_crossings, tree_hops
 from neurosim.network import (
     Accumulator,
     AttentionUnit,
@@ -49,11 +54,31 @@ Hops = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
+class FanOut:
+    """Where the packets of a bank go. Channels with the same tree form a group.
+
+    `group` (N,): of each channel. Of each group: `source`, the slot that emits it, and `targets`,
+    (reader, slot) of every tile that gets its packets.
+    """
+
+    group: npt.NDArray[np.int64]
+    source: tuple[int, ...]
+    targets: tuple[tuple[tuple[str, int], ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Placement:
-    """A network on the mesh. Tiles are numbered along the serpentine; `position` gives (x, y)."""
+    """A network on the mesh. Tiles have slot numbers in the order they are taken, chip by chip;
+    `position` gives (x, y) on the whole mesh."""
 
     width: int
     height: int
+    """Of the whole mesh, in tiles."""
+    chips: int
+    chip_size: tuple[int, int]
+    """Width and height of one chip, in tiles."""
+    capacity: int
+    """Slots of each chip."""
     used_tiles: int
     depth: int
     """Sequential windows per token: the longest chain of banks, and one more for the crossbar or
@@ -61,29 +86,45 @@ class Placement:
     tiles: Mapping[str, int]
     """Node -> tiles that it alone takes; 0 if it sits on its source's."""
     first_tile: Mapping[str, int]
-    """Node -> number of its first tile."""
+    """Node -> slot of its first tile."""
     tiling: Mapping[str, tuple[int, int]]
     """Crossbar -> (row tiles, column tiles)."""
-    channel_tile: Mapping[str, npt.NDArray[np.int64]]
-    """Node -> tile that holds, sums or emits each of its output channels, (N,)."""
+    blocks: Mapping[str, Slots]
+    """Crossbar -> first slot of each column block; its row tiles follow."""
+    channel_tile: Mapping[str, Slots]
+    """Node -> slot that holds, sums or emits each of its output channels, (N,)."""
+    fan_out: Mapping[str, FanOut]
+    """Bank -> where its packets go."""
     hops: Mapping[str, Hops]
-    """Bank -> links that one packet of each channel uses, (N,)."""
+    """Bank -> links within chips that one packet of each channel uses, (N,)."""
+    chip_hops: Mapping[str, Hops]
+    """Bank -> links between chips that one packet of each channel uses, (N,)."""
     value_hops: Mapping[tuple[str, str], Hops]
-    """(source, target) -> links that one word of each channel uses, (N,): into accumulators, and
-    from them into banks and read-outs."""
+    """(source, target) -> links within chips that one word of each channel uses, (N,): into
+    accumulators, and from them into banks and read-outs."""
+    value_chip_hops: Mapping[tuple[str, str], Hops]
+    """The same, links between chips."""
     packet_bits: Mapping[str, int]
     """Bank -> bits of one packet."""
     utilisation: Mapping[str, float]
-    """Shares of the mesh's tiles, and of the crossbar tiles' pairs, that are in use."""
+    """Shares in use: `tiles` of the mesh, `crossbar_tiles` of the mesh, `pairs` of the crossbar
+    tiles' pairs, `rows` and `columns` of the crossbar tiles'."""
+    use: tuple[TileUse, ...]
+    """What every taken tile holds."""
 
     def position(self, tile: int) -> Position:
-        """(x, y) of a tile on the mesh."""
-        return serpentine(tile, self.width)
+        """(x, y) of a slot on the whole mesh."""
+        chip, place = divmod(tile, self.capacity)
+        wide, high = self.chip_size
+        chip_x, chip_y = serpentine(chip, self.width // wide)
+        x, y = serpentine(place, wide)
+        return chip_x * wide + x, chip_y * high + y
 
     def to_dict(self) -> dict[str, Any]:
         """Sizes and utilisation for a report."""
         return {
             "mesh": [self.width, self.height],
+            "chips": self.chips,
             "tiles": self.used_tiles,
             "windows_per_token": self.depth,
             "tiles_by_node": dict(self.tiles),
@@ -92,9 +133,11 @@ class Placement:
 
     def __str__(self) -> str:
         shares = ", ".join(f"{name} {share:.1%}" for name, share in self.utilisation.items())
+        where = f"a {self.width} x {self.height} mesh"
+        if self.chips > 1:
+            where += f" of {self.chips} chips of {self.chip_size[0]} x {self.chip_size[1]}"
         lines = [
-            f"{self.used_tiles} tiles on a {self.width} x {self.height} mesh, "
-            f"{self.depth} windows per token; {shares}"
+            f"{self.used_tiles} tiles on {where}, {self.depth} windows per token; {shares}",
         ]
         lines += [
             f"  {name}: {count} tile{'s' if count > 1 else ''} from {self.first_tile[name]}"
@@ -107,170 +150,181 @@ class Placement:
         return f"Placement({self.used_tiles} tiles on {self.width} x {self.height})"
 
 
-def place(network: Network, chip: ChipDescription) -> Placement:
-    """Place a network on a chip; ValueError if a declared mesh is too small."""
-    layout = _Layout(network, chip)
-    for node in network:
-        layout.add(node)
-    width, height = _mesh(chip, layout.used)
-    where = [serpentine(tile, width) for tile in range(layout.used)]
-    banks = network.of(NeuronBank)
+def place(network: Network, chip: ChipDescription, chips: int = 1) -> Placement:
+    """Place a network on one or several chips; ValueError if they are too small.
+
+    A chip with a declared mesh holds what the mesh holds; an automatic one (0 x 0) is as large as
+    its share of the network.
+    """
+    if chips < 1:
+        raise ValueError(f"expected at least 1 chip, got {chips}")
+    layout, size = _fitted(network, chip, chips)
+    across, down = _rectangle(chips)
+    width, height = across * size[0], down * size[1]
+    capacity = layout.capacity
+
+    def position(slot: int) -> Position:
+        chip_x, chip_y = serpentine(slot // capacity, across)
+        x, y = serpentine(slot % capacity, size[0])
+        return chip_x * size[0] + x, chip_y * size[1] + y
+
+    where = [position(slot) for slot in range(layout.end)]
+    banks = [node for node in network if isinstance(node, NeuronBank)]
+    fan_out = {bank.name: _fan_out(bank, network, layout) for bank in banks}
+    packets = {name: _tree_sizes(fan, where, size) for name, fan in fan_out.items()}
+    words = _value_hops(network, layout, where, size)
+    use = tuple(layout.use())
     return Placement(
         width,
         height,
+        chips,
+        size,
+        capacity,
         layout.used,
         _depth(network),
         layout.tiles,
         layout.first,
         layout.tiling,
+        layout.blocks,
         layout.channel_tile,
-        {bank.name: _spike_hops(bank, network, layout, where) for bank in banks},
-        _value_hops(network, layout, where),
-        {
-            bank.name: chip.packet_bits(bank.size, bank.levels, bank.signed)
-            for bank in banks
-            if isinstance(bank, NeuronBank)
-        },
-        layout.utilisation(width * height),
+        fan_out,
+        {name: within for name, (within, _) in packets.items()},
+        {name: between for name, (_, between) in packets.items()},
+        {edge: within for edge, (within, _) in words.items()},
+        {edge: between for edge, (_, between) in words.items()},
+        {bank.name: chip.packet_bits(bank.size, bank.levels, bank.signed) for bank in banks},
+        _utilisation(layout, use, width * height),
+        use,
     )
 
 
-def _mesh(chip: ChipDescription, tiles: int) -> tuple[int, int]:
+def _rectangle(chips: int) -> tuple[int, int]:
+    """(across, down), across >= down, of the squarest full rectangle of chips."""
+    down = max(part for part in range(1, math.isqrt(chips) + 1) if chips % part == 0)
+    return chips // down, down
+
+
+def _fitted(network: Network, chip: ChipDescription, chips: int) -> tuple[Layout, tuple[int, int]]:
+    """The layout with the smallest equal share that fits `chips`, and the size of one chip."""
     width, height = int(chip.mesh.width.value), int(chip.mesh.height.value)
-    if width == 0:
-        width = max(math.isqrt(max(tiles - 1, 0)) + 1, 1)
-        return width, max(-(-tiles // width), 1)
-    if width * height < tiles:
-        raise ValueError(
-            f"expected a mesh of at least {tiles} tiles for this network, got {width} x {height} "
-            f"on chip {chip.name}; enlarge mesh.width and mesh.height, or set both to 0 (automatic)"
-        )
-    return width, height
+    whole = Layout(network, chip, 2**40)
+    if width and whole.used > chips * width * height:
+        raise _too_small(network, chip, whole.used, chips)
+    tallest = max((rows for rows, _ in whole.tiling.values()), default=1)
+    share = max(-(-whole.used // chips), 1) if chips > 1 else max(whole.used, 1)
+    share = max(share, tallest)
+    most = width * height if width else share + tallest + 1
+    layout = whole
+    while chips > 1:
+        if share > most:
+            raise _too_small(network, chip, whole.used, chips)
+        layout = Layout(network, chip, share)
+        if layout.chips <= chips:
+            break
+        share += 1
+    if chips == 1:
+        layout.capacity = max(width * height, share)
+    if not width:
+        width = math.isqrt(max(share - 1, 0)) + 1
+        height = -(-share // width)
+    return layout, (width, height)
 
 
-class _Layout:
-    """Tiles taken so far, node by node."""
-
-    def __init__(self, network: Network, chip: ChipDescription) -> None:
-        self.network = network
-        self.rows, self.columns = int(chip.tile.rows.value), int(chip.tile.columns.value)
-        self.memory = chip.memory.embedding_bank.value
-        self.used = 0
-        self.tiles: dict[str, int] = {}
-        self.first: dict[str, int] = {}
-        self.tiling: dict[str, tuple[int, int]] = {}
-        self.channel_tile: dict[str, npt.NDArray[np.int64]] = {}
-        self._cells = 0
-        self._cell_tiles = 0
-
-    def add(self, node: Node) -> None:
-        """Give `node` its tiles, or those of its source."""
-        source = (
-            self.network[self.network.sources(node.name)[0]]
-            if (not isinstance(node, Embedding))
-            else None
-        )
-        if isinstance(node, Crossbar | DelayCrossbar):
-            rows, outputs = node.weight.shape
-            blocks = (-(-rows // self.rows), -(-outputs // self.columns))
-            self.tiling[node.name] = blocks
-            self._take(node, blocks[0] * blocks[1], blocks[0], self.columns)
-            self.channel_tile[node.name] += blocks[0] - 1  # the joined column ends at its last tile
-            self._cells += rows * outputs
-            self._cell_tiles += blocks[0] * blocks[1]
-        elif isinstance(node, Readout | NeuronBank) and not isinstance(source, Accumulator):
-            assert source is not None
-            self.tiles[node.name] = 0
-            self.first[node.name] = self.first[source.name]
-            self.channel_tile[node.name] = self.channel_tile[source.name]
-        elif isinstance(node, AttentionUnit):
-            heads = max(self.columns // node.head_size, 1)
-            self._take(node, -(-node.heads // heads), 1, heads * node.head_size)
-        elif isinstance(node, Embedding):
-            self._add_table(node)
-        else:
-            self._take(node, -(-node.size // self.columns), 1, self.columns)
-
-    def _add_table(self, node: Embedding) -> None:
-        """A table split by channels, no tile with more bytes than its memory holds."""
-        rows, channels = node.table.shape
-        largest = int(np.abs(node.table.astype(np.int64)).max(initial=0))
-        word = -(-(largest.bit_length() + 1) // 8)
-        fit = min(self.columns, max(int(self.memory // max(rows * word, 1)), 1))
-        self._take(node, -(-channels // fit), 1, fit)
-        own = np.clip(np.arange(node.size) - node.first_channel, 0, max(channels - 1, 0))
-        self.channel_tile[node.name] = self.first[node.name] + own // fit
-
-    def _take(self, node: Node, tiles: int, stride: int, channels: int) -> None:
-        """New tiles for a node, `channels` output channels to every `stride` of them."""
-        self.first[node.name] = self.used
-        self.tiles[node.name] = tiles
-        self.channel_tile[node.name] = self.used + np.arange(node.size) // channels * stride
-        self.used += tiles
-
-    def row_block(self, crossbar: Crossbar, block: int) -> list[int]:
-        """The tiles of a crossbar that hold rows block * rows ... of it."""
-        row_tiles, column_tiles = self.tiling[crossbar.name]
-        first = self.first[crossbar.name] + block
-        return [first + column * row_tiles for column in range(column_tiles)]
-
-    def utilisation(self, mesh_tiles: int) -> dict[str, float]:
-        """Shares of the mesh's tiles and of the crossbar tiles' pairs that are in use."""
-        pairs = self._cell_tiles * self.rows * self.columns
-        return {
-            "tiles": self.used / mesh_tiles,
-            "crossbar_tiles": self._cell_tiles / mesh_tiles,
-            "pairs": self._cells / pairs if pairs else 0.0,
-        }
+def _too_small(network: Network, chip: ChipDescription, tiles: int, chips: int) -> ValueError:
+    width, height = int(chip.mesh.width.value), int(chip.mesh.height.value)
+    needed = Layout(network, chip, width * height).chips
+    got = f"{width} x {height}" if chips == 1 else f"{chips} chips of {width} x {height}"
+    return ValueError(
+        f"expected a mesh of at least {tiles} tiles for this network, got {got} on chip "
+        f"{chip.name}; use {needed} such chips (--chips {needed}), enlarge mesh.width and "
+        "mesh.height, or set both to 0 (automatic)"
+    )
 
 
-def _spike_hops(bank: Node, network: Network, layout: _Layout, where: list[Position]) -> Hops:
-    """Links of the multicast tree of one packet from each channel of a bank."""
-    size = bank.size
+def _utilisation(layout: Layout, use: tuple[TileUse, ...], mesh_tiles: int) -> dict[str, float]:
+    """Shares in use; see `Placement.utilisation`."""
+    arrays = [tile for tile in use if tile.rows]
+    count = len(arrays)
+    return {
+        "tiles": layout.used / mesh_tiles,
+        "crossbar_tiles": count / mesh_tiles,
+        "pairs": layout.cells / (count * layout.rows * layout.columns) if count else 0.0,
+        "rows": sum(tile.rows for tile in arrays) / (count * layout.rows) if count else 0.0,
+        "columns": sum(tile.columns for tile in arrays) / (count * layout.columns)
+        if count
+        else 0.0,
+    }
+
+
+def _fan_out(bank: NeuronBank, network: Network, layout: Layout) -> FanOut:
+    """Channels with the same key, one tile for each reader, have the same tree."""
     emits = layout.channel_tile[bank.name]
-    keys = [emits]
     readers = [network[name] for name in network.targets(bank.name)]
-    for reader in readers:  # channels with the same key have the same tree
+    keys = [emits]
+    for reader in readers:
         if isinstance(reader, Crossbar):
-            keys.append(np.arange(size) // layout.rows)
+            keys.append(np.arange(bank.size) // layout.rows)
         else:
             keys.append(layout.channel_tile[reader.name])
     groups, member = np.unique(np.stack(keys), axis=1, return_inverse=True)
-    hops = np.empty(groups.shape[1], dtype=np.int64)
-    for index, group in enumerate(groups.T.tolist()):
-        targets: list[int] = []
-        for reader, key in zip(readers, group[1:], strict=True):
+    targets = []
+    for keyed in groups.T.tolist():
+        tiles: list[tuple[str, int]] = []
+        for reader, key in zip(readers, keyed[1:], strict=True):
             if isinstance(reader, Crossbar):
-                targets += layout.row_block(reader, key)
+                slots = (layout.blocks[reader.name] + key).tolist()
             elif isinstance(reader, DelayCrossbar):
-                taps = layout.tiling[reader.name][0]
-                targets += range(key - taps + 1, key + 1)
+                slots = list(range(key - layout.tiling[reader.name][0] + 1, key + 1))
             else:
-                targets.append(key)
-        hops[index] = tree_hops(where[group[0]], [where[tile] for tile in targets])
-    return hops[member.reshape(-1)]
+                slots = [key]
+            tiles += [(reader.name, slot) for slot in slots]
+        targets.append(tuple(tiles))
+    return FanOut(member.reshape(-1), tuple(groups[0].tolist()), tuple(targets))
+
+
+def _tree_sizes(fan: FanOut, where: list[Position], size: tuple[int, int]) -> tuple[Hops, Hops]:
+    """Links within and between chips of the tree of each channel, (N,) each."""
+    within, between = np.zeros((2, len(fan.source)), np.int64)
+    for index, (source, targets) in enumerate(zip(fan.source, fan.targets, strict=True)):
+        spots = [where[slot] for _, slot in targets]
+        between[index] = tree_crossings(where[source], spots, size)
+        within[index] = tree_hops(where[source], spots) - between[index]
+    return within[fan.group], between[fan.group]
 
 
 def _value_hops(
-    network: Network, layout: _Layout, where: list[Position]
-) -> dict[tuple[str, str], Hops]:
+    network: Network, layout: Layout, where: list[Position], size: tuple[int, int]
+) -> dict[tuple[str, str], tuple[Hops, Hops]]:
     """Links of each word that travels: into accumulators, and out of them into banks."""
-    hops: dict[tuple[str, str], Hops] = {}
+    hops: dict[tuple[str, str], tuple[Hops, Hops]] = {}
     spots = np.array(where, dtype=np.int64).reshape(-1, 2)
-    for source, target in network.edges:
-        spikes = isinstance(network[source], NeuronBank)
-        if spikes or not (
-            isinstance(network[target], Accumulator) or isinstance(network[source], Accumulator)
-        ):
-            continue
-        ends = layout.channel_tile[source], layout.channel_tile[target]
-        words = np.abs(spots[ends[0]] - spots[ends[1]]).sum(axis=1)
-        node = network[source]
-        if isinstance(node, Embedding):  # other channels get no word
-            words[: node.first_channel] = 0
-            words[node.first_channel + node.table.shape[1] :] = 0
-        hops[source, target] = words
+    for source, target in word_edges(network):
+        ends = spots[layout.channel_tile[source]], spots[layout.channel_tile[target]]
+        between = np.abs(ends[0] // size - ends[1] // size).sum(axis=1)
+        within = np.abs(ends[0] - ends[1]).sum(axis=1) - between
+        silent = np.ones(len(within), np.bool_)
+        silent[word_channels(network[source])] = False
+        within[silent] = between[silent] = 0
+        hops[source, target] = within, between
     return hops
+
+
+def word_edges(network: Network) -> list[tuple[str, str]]:
+    """Edges whose digital values travel as words."""
+    nodes = {node.name: node for node in network}
+    return [
+        (source, target)
+        for source, target in network.edges
+        if not isinstance(nodes[source], NeuronBank)
+        and (isinstance(nodes[target], Accumulator) or isinstance(nodes[source], Accumulator))
+    ]
+
+
+def word_channels(node: Node) -> slice:
+    """Channels of a node that send words: a table narrower than its sum has only its own."""
+    if isinstance(node, Embedding):
+        return slice(node.first_channel, node.first_channel + node.table.shape[1])
+    return slice(0, node.size)
 
 
 def _depth(network: Network) -> int:
