@@ -3,6 +3,11 @@
 A weight w is stored as G+ = G_min + max(w, 0) s and G- = G_min + max(-w, 0) s with
 s = (G_max - G_min) / max |w| of the crossbar; the column reads (G+ - G-) / s. Columns are held at
 virtual ground, so one pulse on a cell costs U^2 G t whatever the other rows do.
+
+With wire resistance a tile's G+ and G- become its exact transfer matrix (`wire_transfer`): rows
+that are not pulsed are held at ground, so the tile is linear and the matrix holds for every input
+pattern, overlapping pulses included. A pulse costs U^2 Y_ii t, Y the admittance its driver sees;
+that part is for pulses that do not overlap (10 ns ones in a window of 50 us).
 """
 
 from __future__ import annotations
@@ -14,12 +19,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from neurosim.chip.programming import (
+    absolute_sums,
+    cell_keys,
+    cell_law,
+    read_pairs,
+    square_sums,
+    targets,
+    write_cells,
+)
 from neurosim.chip.sections import CrossbarCells
-from neurosim.devices.counter_random import inverse_normal, uniform
+from neurosim.devices.counter_random import inverse_normal, stream_key, uniform
+from neurosim.devices.wire_transfer import transfer
 from neurosim.kernels._aligned import aligned
 from neurosim.kernels._jit import compiled
 
 _ADC_RANGE = 8.0  # full scale in standard deviations of a column with one random spike a row
+
+_CROSSBARS = np.uint64(0xC0557BA5C0557BA5)  # keeps a crossbar's draws apart from the neurons'
+_NOISE = np.uint64(2)  # streams 0 and 1 of a crossbar are the halves of its pairs
 
 
 @compiled
@@ -61,52 +79,51 @@ class ProgrammedCrossbar:
         cls,
         weight: npt.NDArray[np.integer],
         cells: CrossbarCells,
-        rng: np.random.Generator,
+        key: np.uint64,
         adc_bits: int = 0,
         diagonal: bool = False,
+        tile: tuple[int, int] = (256, 256),
+        dead: npt.NDArray[np.bool_] | None = None,
     ) -> ProgrammedCrossbar:
-        """Write `weight` (I, O): finite levels, then programming error, then stuck cells."""
+        """Write `weight` (I, O): finite levels, programming error, drift, stuck cells, wires.
+
+        Args:
+            weight: integers. cells: what they are written into.
+            key: of the draws, see `crossbar_key`. adc_bits: of the columns' converter; 0: exact.
+            diagonal: each pair has a row of its own (a delay crossbar's).
+            tile: rows and columns of pairs of a tile; each tile has its own drivers and virtual
+                grounds, and a block at its corner if it is not filled.
+            dead: tiles that read 0 and cost nothing, (row tiles, column tiles).
+        """
         if weight.ndim != 2 or not np.issubdtype(weight.dtype, np.integer):
             raise ValueError(
                 f"expected integer weights (I, O), got {weight.dtype} {weight.shape}; quantise them"
             )
-        low, high = cells.g_min.value, cells.g_max.value
-        largest = max(int(np.abs(weight.astype(np.int64)).max(initial=0)), 1)
-        scale = (high - low) / largest
-        disturbed = any(
-            part.value > 0.0
-            for part in (
-                cells.conductance_levels,
-                cells.programming_error,
-                cells.stuck_low,
-                cells.stuck_high,
-            )
-        )
-        plus = (
-            _written(np.maximum(weight, 0) * scale, cells, rng)
-            if disturbed
-            else (low + np.maximum(weight, 0) * scale)
-        )
-        minus = (
-            _written(np.maximum(-weight.astype(np.int64), 0) * scale, cells, rng)
-            if (disturbed)
-            else low + np.maximum(-weight.astype(np.int64), 0) * scale
-        )
-        pulse = cells.read_voltage.value**2 * cells.pulse_width.value
-        energy = pulse * (plus + minus)
+        largest = max(int(weight.max(initial=0)), -int(weight.min(initial=0)), 1)
+        stored = aligned(weight.shape, np.float32 if cells.disturbed else _integers(largest))
+        admittance = np.zeros(weight.shape if diagonal else weight.shape[0])
+        writer = _TileWriter(cells, largest, key, weight.shape[1])
+        rows, columns = tile
+        for top in range(0, weight.shape[0], rows):
+            for left in range(0, weight.shape[1], columns):
+                block = np.s_[top : top + rows, left : left + columns]
+                if dead is not None and dead[top // rows, left // columns]:
+                    stored[block] = 0
+                    continue
+                part = admittance[block] if diagonal else admittance[block[0]]
+                writer.write(weight[block], top, left, stored[block], part)
         step, codes = 1, 0
         if adc_bits > 0:
             codes = 2 ** (adc_bits - 1)
-            spread = math.sqrt(float((weight.astype(np.float64) ** 2).sum(axis=0).max(initial=0.0)))
+            squares = np.zeros(weight.shape[1], dtype=np.int64)
+            square_sums(weight, squares)
+            spread = math.sqrt(float(squares.max(initial=0)))
             step = 2 ** max(math.ceil(math.log2(max(_ADC_RANGE * spread / codes, 1.0))), 0)
-        integers = np.dtype(np.int8 if largest <= 127 else np.int32)
-        stored = aligned(weight.shape, np.float32 if disturbed else integers)
-        stored[:] = (plus - minus) / scale if disturbed else weight
         return cls(
             stored,
-            energy if diagonal else energy.sum(axis=1),
+            admittance * _pulse(cells),
             cells.read_noise.value * largest,
-            rng.integers(0, 2**63, dtype=np.uint64),
+            np.uint64(stream_key(key, _NOISE)),
             step,
             codes,
         )
@@ -148,24 +165,85 @@ class ProgrammedCrossbar:
         return f"ProgrammedCrossbar({rows} x {columns} pairs, {self.weight.dtype})"
 
 
-def _written(
-    target: npt.NDArray[np.float64], cells: CrossbarCells, rng: np.random.Generator
-) -> npt.NDArray[np.float64]:
-    """Conductances after programming; `target` is the wanted conductance above G_min, S."""
-    low, high = cells.g_min.value, cells.g_max.value
-    steps = cells.conductance_levels.value - 1.0
-    if steps > 0.0:
-        target = np.rint(target / (high - low) * steps) * ((high - low) / steps)
-    conductance = low + target
-    if cells.programming_error.value > 0.0:
-        sigma = np.polynomial.polynomial.polyval(
-            conductance / high, np.array(cells.programming_curve.values)
-        )
-        sigma = np.maximum(sigma, 0.0) * (cells.programming_error.value * high)
-        conductance = np.maximum(conductance + sigma * rng.standard_normal(conductance.shape), 0.0)
-    stuck_low, stuck_high = cells.stuck_low.value, cells.stuck_high.value
-    if stuck_low + stuck_high > 0.0:
-        chance = rng.random(conductance.shape)
-        conductance = np.where(chance < stuck_low, low, conductance)
-        conductance = np.where(chance >= 1.0 - stuck_high, high, conductance)
-    return conductance
+def crossbar_key(seed: int, index: int) -> np.uint64:
+    """Key of all draws of a network's crossbar: `index` is its node's place in the network."""
+    return np.uint64(stream_key(np.uint64(seed) ^ _CROSSBARS, np.uint64(index)))
+
+
+def _integers(largest: int) -> npt.DTypeLike:
+    return np.int8 if largest <= 127 else np.int32
+
+
+def _pulse(cells: CrossbarCells) -> float:
+    """J of a read pulse per siemens of the row: U^2 t, times sinh(a U) / (a U) of a bent cell."""
+    bent = cells.nonlinearity.value * cells.read_voltage.value
+    factor = math.sinh(bent) / bent if bent > 0.0 else 1.0
+    return cells.read_voltage.value**2 * cells.pulse_width.value * factor
+
+
+class _TileWriter:
+    """Writes blocks of one crossbar: what they read as, and how they load their rows."""
+
+    def __init__(self, cells: CrossbarCells, largest: int, key: np.uint64, columns: int) -> None:
+        self._cells = cells
+        self._scale = (cells.g_max.value - cells.g_min.value) / largest
+        self._law = cell_law(cells)
+        self._targets = targets(cells, largest)
+        self._keys = [cell_keys(key, half, cells.rewrites) for half in (0, 1)]
+        self._columns = columns
+
+    def write(
+        self,
+        weight: npt.NDArray[np.integer],
+        top: int,
+        left: int,
+        stored: npt.NDArray[Any],
+        admittance: npt.NDArray[np.float64],
+    ) -> None:
+        """One block (R, C), its first cell at (top, left) of the crossbar.
+
+        `stored` becomes its effective weights; `admittance` (R,), or (R, C) of a diagonal
+        crossbar, grows by the conductance that each row's driver sees, S.
+        """
+        if not self._cells.disturbed:
+            stored[:] = weight
+            self._ideal_admittance(weight, admittance)
+            return
+        halves = np.empty((2, *weight.shape), dtype=np.float32)
+        for half, sign in enumerate((1, -1)):
+            write_cells(
+                weight, sign, self._law, *self._targets, self._keys[half],
+                top * self._columns + left, self._columns, halves[half],
+            )  # fmt: skip
+        wire = self._cells.wire_resistance.value
+        if wire == 0.0 and admittance.ndim == 1:
+            read_pairs(halves[0], halves[1], self._scale, stored, admittance)
+        elif wire == 0.0:
+            stored[:] = (halves[0].astype(np.float64) - halves[1]) / self._scale
+            admittance += halves.sum(axis=0, dtype=np.float64)
+        elif admittance.ndim == 1:
+            found = transfer(_side_by_side(halves), wire, differential=True)
+            stored[:] = found.current / self._scale
+            admittance += found.admittance
+        else:  # a channel's taps are an array of one pair of columns, each row for itself
+            for channel in range(weight.shape[1]):
+                found = transfer(halves[:, :, channel].T, wire, differential=True)
+                stored[:, channel] = found.current[:, 0] / self._scale
+                admittance[:, channel] += found.admittance
+
+    def _ideal_admittance(
+        self, weight: npt.NDArray[np.integer], admittance: npt.NDArray[np.float64]
+    ) -> None:
+        low = self._cells.g_min.value
+        if admittance.ndim == 2:
+            admittance += 2.0 * low + self._scale * np.abs(weight.astype(np.int64))
+            return
+        sums = np.zeros(weight.shape[0], dtype=np.int64)
+        absolute_sums(weight, sums)
+        admittance += 2.0 * low * weight.shape[1] + self._scale * sums
+
+
+def _side_by_side(halves: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """G+ and G- of each pair in neighbouring columns, (R, 2 C)."""
+    _, rows, columns = halves.shape
+    return np.moveaxis(halves, 0, 2).reshape(rows, 2 * columns).astype(np.float64)

@@ -41,6 +41,7 @@ SECTIONS: dict[str, type[Section]] = {
     "faults": Faults,
 }
 _DEEPEST_BASE = 8
+_LEAST_WIRE = 1e-3  # ohm; below, drops drown in rounding
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ class ChipDescription:
             )
         if cells.stuck_low.value + cells.stuck_high.value > 1.0:
             raise ValueError("crossbar.stuck_low + stuck_high: expected a sum of at most 1")
+        if 0.0 < cells.wire_resistance.value < _LEAST_WIRE:
+            raise ValueError(
+                f"crossbar.wire_resistance: expected 0 (off) or at least {_LEAST_WIRE:g} ohm, got "
+                f"{cells.wire_resistance.value:g}"
+            )
         if cells.wire_resistance.value > 0.0 and cells.nonlinearity.value > 0.0:
             raise ValueError(
                 f"crossbar.nonlinearity: expected 0 1/V with wires of resistance, got "

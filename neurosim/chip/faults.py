@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -92,21 +91,10 @@ class Faults(Section):
                 dead[tile, DIRECTIONS.index(direction)] = True
         return dead
 
-    def dead_blocks(
-        self, first_tile: int, blocks: tuple[int, int], seed: int
-    ) -> npt.NDArray[np.bool_] | None:
-        """Dead tiles of a crossbar of (row, column) tiles from `first_tile` on, None if none is.
-
-        Tiles of a crossbar are numbered column block by column block.
-        """
-        rows, columns = blocks
-        dead = self.dead_tiles(first_tile + rows * columns, seed)[first_tile:]
-        return dead.reshape(columns, rows).T if dead.any() else None
-
 
 def dead_channels(
     channel_tile: npt.NDArray[np.int64], dead: npt.NDArray[np.bool_]
-) -> npt.NDArray[Any] | None:
+) -> npt.NDArray[np.bool_] | None:
     """Channels that sit on dead tiles, (N,), None if none does."""
-    on_dead = dead[channel_tile]
+    on_dead: npt.NDArray[np.bool_] = dead[channel_tile]
     return on_dead if on_dead.any() else None

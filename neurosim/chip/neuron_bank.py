@@ -258,6 +258,15 @@ class ChipBank:
             )
         return spikes
 
+    @property
+    def charge_limit(self) -> float:
+        """Most charge that the input stage passes in a window, spikes of the nominal device."""
+        return float("inf") if self.exact else self._limit / self._quantum
+
+    def charge_of(self, spikes: float) -> npt.NDArray[np.float64]:
+        """What to give `fire` so that every channel's packet is `spikes` quanta, (N,)."""
+        return np.asarray(spikes * 2.0 * self._half - self._bias, np.float64)
+
     def apply_trim(self, gain: npt.NDArray[np.floating], bias: npt.NDArray[np.floating]) -> None:
         """Set each neuron's trim, (neurons,): packets become `gain` times as large plus `bias`.
 

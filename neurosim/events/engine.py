@@ -13,9 +13,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.chip.crossbar import ProgrammedCrossbar
 from neurosim.chip.description import ChipDescription
-from neurosim.chip.neuron_bank import build_banks
+from neurosim.chip.fill import fill_banks, program_crossbars
 from neurosim.chip.placement import Placement, place
 from neurosim.energy.counts import hash_operations
 from neurosim.events.recorder import Ledger, Run
@@ -51,18 +50,8 @@ class Simulator:
     def __init__(self, network: Network, chip: ChipDescription, seed: int = 0) -> None:
         self.network, self.chip, self.seed = network, chip, seed
         self.placement: Placement = place(network, chip)
-        self.banks = build_banks(network, chip, seed)
-        self.crossbars = {
-            node.name: ProgrammedCrossbar.program(
-                node.weight,
-                chip.crossbar,
-                np.random.default_rng((seed, index)),
-                int(chip.conversion.adc_bits.value),
-                diagonal=isinstance(node, DelayCrossbar),
-            )
-            for index, node in enumerate(network)
-            if isinstance(node, Crossbar | DelayCrossbar)
-        }
+        self.banks = fill_banks(network, chip, self.placement, seed)
+        self.crossbars = program_crossbars(network, chip, self.placement, seed)
         self._vocabulary = min(
             (
                 len(node.table)

@@ -11,17 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from neurosim.chip import ProgrammedCrossbar, load_chip
+from neurosim.chip import ProgrammedCrossbar, crossbar_key, load_chip
 from neurosim.chip.sections import CrossbarCells, Curve
 
 IDEAL = load_chip("ideal").crossbar
 REAL = load_chip("ag_v2c_w").crossbar
-Weights = npt.NDArray[np.int8]
+Weights = npt.NDArray[np.integer[Any]]
 
 
 def cells(base: CrossbarCells = IDEAL, **values: Any) -> CrossbarCells:
     """A description with some numbers replaced."""
-    changes = {
+    changes: dict[str, Any] = {
         key: value
         if isinstance(value, Curve)
         else dataclasses.replace(getattr(base, key), value=float(value))
@@ -31,7 +31,7 @@ def cells(base: CrossbarCells = IDEAL, **values: Any) -> CrossbarCells:
 
 
 def program(weight: Weights, description: CrossbarCells, **options: Any) -> ProgrammedCrossbar:
-    return ProgrammedCrossbar.program(weight, description, np.random.default_rng(5), **options)
+    return ProgrammedCrossbar.program(weight, description, crossbar_key(5, 0), **options)
 
 
 def random_weights(rows: int, columns: int) -> Weights:

@@ -58,11 +58,8 @@ def test_lists_are_dead_whatever_the_seed() -> None:
         assert [(t, DIRECTIONS[d]) for t, d in np.argwhere(links)] == [(1, "+x"), (3, "-y")]
 
 
-def test_blocks_and_channels() -> None:
+def test_channels_of_dead_tiles() -> None:
     listed = faults(tiles=[11])
-    blocks = listed.dead_blocks(10, (2, 3), 0)  # tiles 10, 11 | 12, 13 | 14, 15
-    assert blocks is not None and np.argwhere(blocks).tolist() == [[1, 0]]
-    assert listed.dead_blocks(12, (2, 3), 0) is None
     where = np.array([9, 10, 11, 11])
     found = dead_channels(where, listed.dead_tiles(12, 0))
     assert found is not None and found.tolist() == [False, False, True, True]
