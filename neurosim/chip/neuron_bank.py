@@ -89,6 +89,22 @@ def _exact(
 
 
 @compiled
+def _exact_times(
+    charge: npt.NDArray[Any],
+    bias: npt.NDArray[np.int64],
+    half: npt.NDArray[np.int64],
+    spikes: Spikes,
+    window: float,
+    times: npt.NDArray[np.float64],
+) -> None:
+    """A constant current crosses the k-th threshold at (2k - 1) h / |a + b| of the window."""
+    for i in range(charge.size):
+        size = abs(float(charge[i] + bias[i]))
+        for k in range(abs(int(spikes[i]))):
+            times[i, k] = window * ((2 * k + 1) * half[i] / size)
+
+
+@compiled
 def _packets(
     charge: npt.NDArray[Any],
     bias: npt.NDArray[np.int64],
@@ -169,9 +185,9 @@ class ChipBank:
         self._quantum = switch.quantum
         self._discharge_energy = switch.discharge_energy
         self._phases: dict[str, _Phase] = {}
+        self._window = window = chip.window.duration.value
         if self.exact:
             return
-        window = chip.window.duration.value
         delays = switch.set_delay + switch.reset_delay
         if bank.levels * delays >= window:
             raise ValueError(
@@ -216,12 +232,15 @@ class ChipBank:
         window_index: int,
         phase: str = "run",
         out: Spikes | None = None,
+        times: npt.NDArray[np.float64] | None = None,
     ) -> Spikes:
         """Spike counts of one window, (N,) int8, signed: ON minus OFF.
 
         `charge` (N,): column sums or accumulator values in weight units, without the bank's bias,
         which is added here. `window_index` keys the random draws: never use one twice for a bank.
-        `phase` is the account that energy and counts go to.
+        `phase` is the account that energy and counts go to. `times` (N, levels), if given, becomes
+        the start of each channel's first |n| discharges, s from the window's start; on an exact
+        chip, where current and threshold are nominal, (2k - 1) h / |a + b| of the window.
         """
         spikes = np.empty(self.size, dtype=np.int8) if out is None else out
         if charge.shape != (self.size,):
@@ -232,6 +251,8 @@ class ChipBank:
         if self.exact:
             fired = _exact(charge, self._bias, self._half, self.levels, self.signed, spikes)
             account.spikes += int(fired)
+            if times is not None:
+                _exact_times(charge, self._bias, self._half, spikes, self._window, times)
             return spikes
         account.charge += _packets(
             charge, self._bias, self._gain, self._limit, self.signed, self._trim, self._packet
@@ -250,6 +271,7 @@ class ChipBank:
             spikes,
             account.energy,
             account.counts,
+            times,
         )
         if account.counts[4]:
             raise ValueError(

@@ -172,10 +172,12 @@ def _neuron(
     device: WindowDevice,
     key: np.uint64,
     counter: np.uint64,
+    times: Floats,
 ) -> tuple[int, int, float, float, float, float, float]:
     """One neuron through one window: discharges, status, end voltage, J1 and J2 for OFF and ON.
 
-    Status: 0 ended normally, 1 in lock-up, 2 stopped at MAX_CYCLES.
+    `times`: when the first `times.size` discharges begin, s from the window's start. Status: 0
+    ended normally, 1 in lock-up, 2 stopped at MAX_CYCLES.
     """
     capacitance = device.capacitance
     off_branch = device.off_resistance + device.output_resistance
@@ -219,6 +221,8 @@ def _neuron(
             return discharges, 0, voltage, off_1, off_2, on_1, on_2
         if voltage <= lower:  # it leaked away during the delay: the switch finds nothing to hold it
             continue
+        if discharges < times.size:
+            times[discharges] = device.window - left
         discharges += 1
         spare = on * lower - drive
         held = spare <= 0.0 or drive >= device.hold_current
@@ -301,6 +305,7 @@ def simulate_window(
     spikes: npt.NDArray[np.int8],
     energy: Floats,
     counts: npt.NDArray[np.int64],
+    times: Floats | None = None,
 ) -> None:
     """Run one window of a bank; writes `spikes`, adds to `energy` and `counts`.
 
@@ -312,6 +317,8 @@ def simulate_window(
             neuron_offset + n of the chip.
         spikes: result (N,), ON minus OFF when signed, each counter at most `levels`.
         energy, counts: accumulators, `ENERGY_TERMS` in J and `COUNT_TERMS`.
+        times: if given, (N, levels): when each channel's discharges begin, s from the window's
+            start; of the neuron of the pair that fired more, as many as it counted.
     """
     per_channel = 2 if signed else 1
     counter = np.uint64(window_index) * _DRAWS_PER_WINDOW
@@ -324,8 +331,10 @@ def simulate_window(
     sinks = idle_end <= device.start  # then an idle neuron can only fire at once
     idle = 0
     packet_work = first = off_second = on_second = 0.0
+    began = np.empty(0 if times is None else levels)
     for channel in range(charge.size):
         total = 0
+        most = 0
         for side in range(per_channel):
             neuron = channel * per_channel + side
             packet = max(charge[channel] if side == 0 else -charge[channel], 0.0)
@@ -338,7 +347,7 @@ def simulate_window(
                 idle += 1
                 continue
             fired, status, end, off_1, off_2, on_1, on_2 = _neuron(
-                packet, threshold[neuron], hold[neuron], device, key, counter
+                packet, threshold[neuron], hold[neuron], device, key, counter, began
             )
             _precharge(energy, device, end, 1.0)
             packet_work += packet * (off_1 + on_1)
@@ -351,6 +360,9 @@ def simulate_window(
             counts[3] += status == 1
             counts[4] += status == 2
             counted = min(fired, levels)
+            if times is not None and counted > most:
+                times[channel, :counted] = began[:counted]
+                most = counted
             total += counted if side == 0 else -counted
         spikes[channel] = total
     _precharge(energy, device, idle_end, float(idle))
