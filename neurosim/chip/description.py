@@ -20,6 +20,7 @@ from neurosim.chip.sections import (
     Section,
     Static,
     Tile,
+    Trim,
     Window,
 )
 from neurosim.devices.preset import UNITS, DevicePreset, find_preset, load_device, read_toml
@@ -39,6 +40,7 @@ SECTIONS: dict[str, type[Section]] = {
     "routing": Routing,
     "static": Static,
     "faults": Faults,
+    "trim": Trim,
 }
 _DEEPEST_BASE = 8
 _LEAST_WIRE = 1e-3  # ohm; below, drops drown in rounding
@@ -81,6 +83,7 @@ class ChipDescription:
     routing: Routing
     static: Static
     faults: Faults
+    trim: Trim
     changes: tuple[tuple[str, str], ...] = ()
     """(dotted key, value) that `with_values` replaced."""
 
@@ -115,6 +118,11 @@ class ChipDescription:
                 "neuron.supply_voltage: expected at least the threshold voltage "
                 f"{self.device['threshold_voltage']:g} V, "
                 f"got {self.neuron.supply_voltage.value:g} V"
+            )
+        if self.exact and self.trim.windows.value > 0.0:
+            raise ValueError(
+                "trim.windows: expected 0 on a chip with exact neurons, which have nothing to "
+                f"trim, got {self.trim.windows.value:g}"
             )
         try:
             self.warm_switch()

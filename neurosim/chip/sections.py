@@ -321,3 +321,17 @@ class Static(Section):
 
     tile_power: Quantity = number("W", 0.0, 1e6)
     chip_power: Quantity = number("W", 0.0, 1e6)
+
+
+@dataclass(frozen=True)
+class Trim(Section):
+    """Calibration of every neuron after fabrication, see `neurosim.chip.trim`; 0 windows: none.
+
+    `windows`: charges each neuron is measured with, one a window. Two DACs of `bits` bits a neuron
+    trim its packets by up to `gain_range` (relative) and `bias_range` (spikes).
+    """
+
+    windows: Quantity = number("1", 0, 2**20, whole=True)
+    bits: Quantity = number("bit", 1, 24, whole=True)
+    gain_range: Quantity = number("1", 1e-6, 0.999)
+    bias_range: Quantity = number("1", 1e-6, 0.999)

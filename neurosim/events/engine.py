@@ -16,6 +16,7 @@ import numpy.typing as npt
 from neurosim.chip.description import ChipDescription
 from neurosim.chip.fill import fill_banks, program_crossbars
 from neurosim.chip.placement import Placement, place
+from neurosim.chip.trim import TrimReport, trim
 from neurosim.energy.counts import hash_operations
 from neurosim.events.recorder import Ledger, Run
 from neurosim.events.tally import Tally
@@ -51,6 +52,10 @@ class Simulator:
         self.network, self.chip, self.seed = network, chip, seed
         self.placement: Placement = place(network, chip)
         self.banks = fill_banks(network, chip, self.placement, seed)
+        calibrates = chip.trim.windows.value > 0.0
+        self.calibration: TrimReport | None = (
+            trim(self.banks, chip.trim, chip.window.duration.value) if calibrates else None
+        )
         self.crossbars = program_crossbars(network, chip, self.placement, seed)
         self._vocabulary = min(
             (
