@@ -10,6 +10,7 @@ import pytest
 
 from neurosim.energy.break_even import Duel, compute_only
 from neurosim.energy.layers import EventOptions, Site, Words
+from neurosim.energy.lemaire import LemaireLayer, access_energy, layer_energy
 from neurosim.energy.prices import PriceList, load_prices
 from neurosim.energy.published import (
     DEVICE_LINES,
@@ -193,3 +194,19 @@ def test_the_measured_language_model_is_met_by_a_fit() -> None:
 def test_every_digital_price_list_has_the_routing_and_address_prices() -> None:
     for section in ("digital_45nm", "digital_7nm"):
         assert not load_prices(section).missing(("event_hop", "value_hop", "address"))
+
+
+def test_lemaire_layer_by_hand() -> None:
+    """3 spikes into 4 x 2 with bias, one row, one spike out: every access priced by its memory."""
+    assert [access_energy(n) for n in (0, 4096, 8192, 20480, 32768, 2**20, 2**24)] == (
+        pytest.approx([0.0, 5e-12, 10e-12, 15e-12, 20e-12, 100e-12, 100e-12])
+    )
+    found = layer_energy(LemaireLayer(4, 2, 1, bias=True, spikes_in=3, spikes_out=1, leaky=True))
+    fifo, weights, membrane = (access_energy(4 * words) for words in (1000, 10, 2))
+    assert found.operations == pytest.approx((6 + 2 + 1) * 0.1e-12 + 2 * 3.2e-12)
+    assert found.addressing == pytest.approx(6 * 0.1e-12)
+    assert found.inputs_outputs == pytest.approx((3 + 1) * fifo)
+    assert found.parameters == pytest.approx((6 + 2) * weights)
+    assert found.potentials == pytest.approx(2 * (6 + 2) * membrane)
+    with pytest.raises(ValueError, match="rows a multiple of steps"):
+        LemaireLayer(4, 2, 3, steps=2)

@@ -1,0 +1,181 @@
+"""Counting an MLX model by running it: nothing invisible, nothing twice, the model left alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+
+from neurosim.energy.operations import InputClass, OperationCounts
+from neurosim.energy.products import linear
+from neurosim.energy.trace import count
+
+WIDTH, HEADS, HIDDEN, VOCABULARY, TOKENS = 8, 2, 16, 11, 5
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.RMSNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.query = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.up, self.down = nn.Linear(WIDTH, HIDDEN), nn.Linear(HIDDEN, WIDTH)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        q = self.query(self.norm1(x)).reshape(1, TOKENS, HEADS, -1).transpose(0, 2, 1, 3)
+        scale = (WIDTH / HEADS) ** -0.5
+        a = mx.fast.scaled_dot_product_attention(q, q, q, scale=scale, mask="causal")
+        x = x + a.transpose(0, 2, 1, 3).reshape(1, TOKENS, WIDTH)
+        return x + self.down(nn.relu(self.up(self.norm2(x))))
+
+
+class Language(nn.Module):
+    def __init__(self, layers: int = 2, tied: bool = False) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(VOCABULARY, WIDTH)
+        self.blocks = [Block() for _ in range(layers)]
+        self.tied = tied
+        if not tied:
+            self.lm_head = nn.Linear(WIDTH, VOCABULARY, bias=False)
+
+    def __call__(self, tokens: mx.array) -> mx.array:
+        x = self.embedding(tokens)
+        for block in self.blocks:
+            x = block(x)
+        return self.embedding.as_linear(x) if self.tied else self.lm_head(x)
+
+
+@pytest.fixture(scope="module")
+def counted() -> OperationCounts:
+    mx.random.seed(0)
+    return count(Language(), mx.array([[1, 2, 3, 4, 5]]))
+
+
+def of(counts: OperationCounts, layer: str, mechanism: str) -> Any:
+    found = [
+        item for item in counts.operations if (item.layer, item.mechanism) == (layer, mechanism)
+    ]
+    assert len(found) == 1, (layer, mechanism, [i.layer for i in counts.operations])
+    return found[0]
+
+
+def test_every_mechanism_of_a_transformer_by_hand(counted: OperationCounts) -> None:
+    assert counted.tokens == TOKENS
+    assert of(counted, "embedding", "embedding").words_read == TOKENS * WIDTH
+    head = of(counted, "lm_head", "head")
+    assert head.multiplies == head.dense == TOKENS * WIDTH * VOCABULARY
+    visible = HEADS * TOKENS * (TOKENS + 1) // 2
+    for i in range(2):
+        path = f"blocks.{i}"
+        assert of(counted, f"{path}.up", "linear").dense == TOKENS * WIDTH * HIDDEN
+        assert of(counted, f"{path}.up", "linear").bias_additions == TOKENS * HIDDEN
+        assert of(counted, path, "scores").multiplies == visible * WIDTH // HEADS
+        assert of(counted, path, "mixing").multiplies == visible * WIDTH // HEADS
+        softmax = of(counted, path, "softmax")
+        assert softmax.special_functions == visible + HEADS * TOKENS
+        norm = of(counted, f"{path}.norm1", "elementwise")
+        # squares, the mean's factor and two scalings; sum and epsilon; one inverse root a row
+        assert norm.multiplies == TOKENS * (3 * WIDTH + 1)
+        assert norm.additions == TOKENS * WIDTH and norm.special_functions == TOKENS
+        own = of(counted, path, "elementwise")
+        assert own.additions == 2 * TOKENS * WIDTH  # two residual sums
+        assert own.compares == TOKENS * HIDDEN  # the rectifier
+        assert own.multiplies == own.special_functions == 0
+
+
+def test_the_activation_s_zeros_are_counted_exactly() -> None:
+    mx.random.seed(1)
+    layer, x = nn.Linear(WIDTH, 6), nn.relu(mx.random.normal((7, WIDTH)))
+    found = count(layer, x)
+    expected = linear("model", np.array(x), np.array(layer.weight), bias=True)
+    assert of(found, "model", "linear") == expected
+    assert expected.effective < expected.dense
+
+
+def test_declared_spikes_accumulate_and_undeclared_ones_do_not() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(WIDTH, 6)
+
+        def __call__(self, x: mx.array) -> mx.array:
+            return self.fc(x)
+
+    spikes = (mx.random.uniform(shape=(4, WIDTH)) < 0.3).astype(mx.float32)
+    net = Net()
+    plain, spiking = count(net, spikes), count(net, spikes, classes={"fc": InputClass("binary")})
+    assert plain.macs == spiking.accumulates > 0 and plain.accumulates == spiking.macs == 0
+    assert spiking.total("multiplies") == 0 < plain.total("multiplies")
+    net.spike_classes = {"fc": InputClass("binary")}
+    assert count(net, spikes).accumulates == spiking.accumulates
+    with pytest.raises(ValueError, match="fc .linear.*declared binary"):
+        count(net, spikes * 0.5)
+
+
+def test_a_tied_head_is_listed_as_the_head() -> None:
+    counts = count(Language(layers=1, tied=True), mx.array([[1, 2, 3, 4, 5]]))
+    assert of(counts, "embedding", "head").dense == TOKENS * WIDTH * VOCABULARY
+
+
+def test_convolutions_and_their_bias() -> None:
+    conv = nn.Conv2d(3, 5, (3, 2), stride=(2, 1), padding=(1, 0))
+    counts = count(conv, mx.random.normal((2, 6, 5, 3)))
+    found = of(counts, "model", "convolution")
+    assert found.bias_additions == 2 * 3 * 4 * 5 == found.rows * 5
+    assert [item.mechanism for item in counts.operations] == ["convolution"]
+    line = nn.Conv1d(4, 4, 3, groups=2)
+    assert of(count(line, mx.ones((1, 9, 4))), "model", "convolution").dense == 7 * 4 * 3 * 2
+
+
+def test_products_of_activations_and_what_cannot_be_seen() -> None:
+    class Square(nn.Module):
+        def __call__(self, x: mx.array) -> mx.array:
+            return x @ x.T
+
+    class Hidden(nn.Module):
+        def __call__(self, x: mx.array) -> mx.array:
+            return mx.einsum("ij,kj->ik", x, x)
+
+    assert of(count(Square(), mx.ones((3, 4))), "model", "product").dense == 3 * 3 * 4
+    with pytest.raises(ValueError, match="1 of kind 'product', 0 were seen"):
+        count(Hidden(), mx.ones((3, 4)))
+
+
+def test_the_model_and_mlx_are_left_as_they_were() -> None:
+    model, tokens = Language(), mx.array([[1, 2, 3, 4, 5]])
+    functions = (mx.matmul, mx.addmm, mx.array.__matmul__, nn.Linear.__call__, Block.__call__)
+    before = np.array(model(tokens))
+    count(model, tokens)
+    with pytest.raises(ValueError, match="nowhere: no such input was used; seen: "):
+        count(model, tokens, classes={"nowhere": InputClass("binary")})
+    assert np.array_equal(np.array(model(tokens)), before)
+    after = (mx.matmul, mx.addmm, mx.array.__matmul__, nn.Linear.__call__, Block.__call__)
+    assert after == functions
+
+
+def test_dropout_must_be_off_and_caches_are_refused() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+
+        def __call__(self, x: mx.array, cache: object = None) -> mx.array:
+            return self.drop(x)
+
+    net = Net()
+    with pytest.raises(ValueError, match=r"call model.eval\(\)"):
+        count(net, mx.ones((2, 3)))
+    net.eval()
+    assert count(net, mx.ones((2, 3))).operations == ()
+    with pytest.raises(ValueError, match="pass no cache"):
+        count(net, mx.ones((2, 3)), object())
+    with pytest.raises(ValueError, match=r"expected an mlx.nn.Module, got function"):
+        count(lambda x: x, mx.ones(3))
+
+
+def test_totals_are_the_sums_of_the_layers(counted: OperationCounts) -> None:
+    for name in ("multiplies", "additions", "dense", "special_functions", "words_read"):
+        assert sum(row[name] for row in counted.by_layer().values()) == counted.total(name)
+    assert counted.total("effective") <= counted.total("dense")
