@@ -57,8 +57,9 @@ class Faults(Section):
 
     dead_tile_fraction, dead_link_fraction: chance of each tile, and of each of its outgoing links
     (one per direction: the way back is another link). tiles, links: dead whatever the seed; a
-    link is [tile, direction]. avoid: placement leaves dead tiles empty and routes go round dead
-    links; else the crossbars of a dead tile read 0 and its neurons are silent.
+    link is [tile, direction]. A dead tile's crossbars read 0, its neurons are silent, packets to it
+    are drops; its router works. Routes are fixed: what a dead link cuts off is dropped. avoid:
+    placement leaves dead tiles empty.
     """
 
     dead_tile_fraction: Quantity = number("1", 0.0, 1.0)

@@ -18,10 +18,10 @@ from neurosim.network import Crossbar, DelayCrossbar, Network, NeuronBank
 def dead_tiles(
     chip: ChipDescription, placement: Placement, seed: int
 ) -> npt.NDArray[np.bool_] | None:
-    """Dead tiles under the network, (used_tiles,); None if there are none, or they were avoided."""
+    """Dead tiles of the mesh, (mesh_tiles,); None if there are none, or they were avoided."""
     if chip.faults.avoid or not chip.faults.any:
         return None
-    dead = chip.faults.dead_tiles(placement.used_tiles, seed)
+    dead = chip.faults.dead_tiles(placement.mesh_tiles, seed)
     return dead if dead.any() else None
 
 
@@ -35,8 +35,7 @@ def program_crossbars(
         if not isinstance(node, Crossbar | DelayCrossbar):
             continue
         rows, columns = placement.tiling[node.name]  # tiles: column block by column block
-        first = placement.first_tile[node.name]
-        own = None if dead is None else dead[first : first + rows * columns]
+        own = None if dead is None else dead[placement.slots[node.name]]
         crossbars[node.name] = ProgrammedCrossbar.program(
             node.weight,
             chip.crossbar,

@@ -1,7 +1,8 @@
 """Which tile holds what; see `placement.py` for the rules.
 
-Slots are numbered in the order they are taken, chip after chip: slot = chip * capacity + place on
-the chip. The row tiles of one column block join their column wires and stay on one chip.
+Slots are numbered along the chips' serpentines: slot = chip * (tiles of a chip) + place on it.
+Every chip takes its share of the network before the next is begun. The row tiles of one column
+block join their column wires: neighbours on one chip. Slots marked as dead stay empty.
 """
 
 from __future__ import annotations
@@ -46,18 +47,31 @@ class TileUse:
 
 
 class Layout:
-    """Slots taken so far, node by node; `capacity` slots on each chip."""
+    """Slots taken so far, node by node.
 
-    def __init__(self, network: Network, chip: ChipDescription, capacity: int) -> None:
-        self.network, self.capacity = network, capacity
+    Args:
+        network, chip: what to lay out, on which tiles.
+        size: tiles of one chip. share: how many of them to use, at most.
+        dead: slots to leave empty, (slots,), numbers beyond its end are alive; None: none.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        chip: ChipDescription,
+        size: int,
+        share: int,
+        dead: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        self.network, self.size, self.share = network, size, share
         self.rows, self.columns = int(chip.tile.rows.value), int(chip.tile.columns.value)
         self.memory = chip.memory.embedding_bank.value
+        self.dead = frozenset() if dead is None else frozenset(np.flatnonzero(dead).tolist())
         self.end = 0
         self.tiles: dict[str, int] = {}
-        self.first: dict[str, int] = {}
+        self.slots: dict[str, Slots] = {}
+        """Node -> its own slots, in order."""
         self.tiling: dict[str, tuple[int, int]] = {}
-        self.blocks: dict[str, Slots] = {}
-        """Crossbar -> first slot of each column block."""
         self.channel_tile: dict[str, Slots] = {}
         self.cells = 0
         nodes = {node.name: node for node in network}
@@ -67,13 +81,13 @@ class Layout:
 
     @property
     def used(self) -> int:
-        """Tiles taken; slots left empty at the end of a chip do not count."""
+        """Tiles taken; slots left empty do not count."""
         return sum(self.tiles.values())
 
     @property
     def chips(self) -> int:
         """Chips that are begun."""
-        return max(-(-self.end // self.capacity), 1)
+        return max(-(-self.end // self.size), 1)
 
     def _add(self, node: Node, source: Node | None) -> None:
         """Give `node` its tiles, or those of its source."""
@@ -84,7 +98,7 @@ class Layout:
         elif isinstance(node, Readout | NeuronBank) and not isinstance(source, Accumulator):
             assert source is not None
             self.tiles[node.name] = 0
-            self.first[node.name] = self.first[source.name]
+            self.slots[node.name] = self.slots[source.name]
             self.channel_tile[node.name] = self.channel_tile[source.name]
         elif isinstance(node, AttentionUnit):
             heads = max(self.columns // node.head_size, 1)
@@ -100,32 +114,37 @@ class Layout:
         fit = min(self.columns, max(int(self.memory // max(rows * word_bytes(node), 1)), 1))
         self._take(node, -(-channels // fit), fit)
         own = np.clip(np.arange(node.size) - node.first_channel, 0, max(channels - 1, 0))
-        self.channel_tile[node.name] = self.first[node.name] + own // fit
+        self.channel_tile[node.name] = self.slots[node.name][own // fit]
+
+    def _run(self, tiles: int) -> int:
+        """The first of `tiles` free slots that follow each other on one chip."""
+        first = self.end
+        while True:
+            if first % self.size + tiles > self.share:  # this chip's share is taken
+                first = (first // self.size + 1) * self.size
+            gone = [slot for slot in range(first, first + tiles) if slot in self.dead]
+            if not gone:
+                self.end = first + tiles
+                return first
+            first = gone[-1] + 1
 
     def _take(self, node: Node, tiles: int, channels: int) -> None:
         """New tiles for a node, `channels` output channels to each of them."""
-        self.first[node.name] = self.end
-        self.tiles[node.name] = tiles
-        self.channel_tile[node.name] = self.end + np.arange(node.size) // channels
-        self.end += tiles
+        slots = np.array([self._run(1) for _ in range(tiles)], np.int64)
+        self.slots[node.name], self.tiles[node.name] = slots, tiles
+        if not isinstance(node, Embedding):
+            self.channel_tile[node.name] = slots[np.arange(node.size) // channels]
 
     def _take_blocks(self, node: Node, row_tiles: int, column_tiles: int) -> None:
-        """New tiles for a crossbar, column block by column block, no block on two chips."""
-        if row_tiles > self.capacity:
+        """New tiles for a crossbar, column block by column block."""
+        if row_tiles > self.share:
             raise ValueError(
                 f"{node.name}: its columns join {row_tiles} row tiles, which must be on one chip; "
-                f"expected chips of at least {row_tiles} tiles, got {self.capacity}"
+                f"expected chips of at least {row_tiles} tiles, got {self.share}"
             )
-        blocks = np.empty(column_tiles, np.int64)
-        for block in range(column_tiles):
-            left = self.capacity - self.end % self.capacity
-            if left < row_tiles:
-                self.end += left
-            blocks[block] = self.end
-            self.end += row_tiles
+        blocks = np.array([self._run(row_tiles) for _ in range(column_tiles)], np.int64)
         self.tiling[node.name] = (row_tiles, column_tiles)
-        self.blocks[node.name] = blocks
-        self.first[node.name] = int(blocks[0]) if column_tiles else self.end
+        self.slots[node.name] = (blocks[:, None] + np.arange(row_tiles)).reshape(-1)
         self.tiles[node.name] = row_tiles * column_tiles
         last = blocks + row_tiles - 1  # the joined column ends at its last tile
         self.channel_tile[node.name] = last[np.arange(node.size) // self.columns]
@@ -150,7 +169,7 @@ class Layout:
             held = self.channel_tile[node.name]
             if isinstance(node, Embedding):
                 held = held[node.first_channel : node.first_channel + node.table.shape[1]]
-            for slot in range(self.first[node.name], self.first[node.name] + self.tiles[node.name]):
+            for slot in self.slots[node.name].tolist():
                 channels = int(np.count_nonzero(held == slot))
                 found.append(
                     TileUse(
@@ -173,7 +192,7 @@ class Layout:
         for column in range(column_tiles):
             width = min(outputs - column * self.columns, self.columns)
             for row in range(row_tiles):
-                slot = int(self.blocks[node.name][column]) + row
+                slot = int(self.slots[node.name][column * row_tiles + row])
                 found.append(
                     TileUse(
                         slot,

@@ -22,7 +22,8 @@ shared.
 
 Several chips form a rectangle, the squarest there is for their number (a prime number makes a row),
 in one large mesh; XY routes run through them, and links that join chips are counted apart. The
-chips are filled one after another along a serpentine, with equal shares of the tiles.
+chips are filled one after another along a serpentine, with equal shares of the tiles. With
+`faults.avoid` the dead tiles of the seed stay empty.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ from neurosim.network import (
 )
 
 Hops = npt.NDArray[np.int64]
+_MOST_DEAD = 0.5  # dead tiles to place around, of all
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +70,8 @@ class FanOut:
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """A network on the mesh. Tiles have slot numbers in the order they are taken, chip by chip;
-    `position` gives (x, y) on the whole mesh."""
+    """A network on the mesh. Every tile of the mesh has a slot number, along the serpentine of its
+    chip and chip by chip; `position` gives its (x, y) on the whole mesh."""
 
     width: int
     height: int
@@ -77,20 +79,16 @@ class Placement:
     chips: int
     chip_size: tuple[int, int]
     """Width and height of one chip, in tiles."""
-    capacity: int
-    """Slots of each chip."""
     used_tiles: int
     depth: int
     """Sequential windows per token: the longest chain of banks, and one more for the crossbar or
     attention unit that ends it."""
     tiles: Mapping[str, int]
     """Node -> tiles that it alone takes; 0 if it sits on its source's."""
-    first_tile: Mapping[str, int]
-    """Node -> slot of its first tile."""
+    slots: Mapping[str, Slots]
+    """Node -> its tiles, or its source's; of a crossbar column block by column block."""
     tiling: Mapping[str, tuple[int, int]]
     """Crossbar -> (row tiles, column tiles)."""
-    blocks: Mapping[str, Slots]
-    """Crossbar -> first slot of each column block; its row tiles follow."""
     channel_tile: Mapping[str, Slots]
     """Node -> slot that holds, sums or emits each of its output channels, (N,)."""
     fan_out: Mapping[str, FanOut]
@@ -112,13 +110,25 @@ class Placement:
     use: tuple[TileUse, ...]
     """What every taken tile holds."""
 
-    def position(self, tile: int) -> Position:
+    @property
+    def first_tile(self) -> dict[str, int]:
+        """Node -> slot of its first tile."""
+        return {name: int(slots[0]) for name, slots in self.slots.items() if slots.size}
+
+    @property
+    def mesh_tiles(self) -> int:
+        """Tiles of the whole mesh, empty ones included."""
+        return self.width * self.height
+
+    def position(self, slot: int) -> Position:
         """(x, y) of a slot on the whole mesh."""
-        chip, place = divmod(tile, self.capacity)
-        wide, high = self.chip_size
-        chip_x, chip_y = serpentine(chip, self.width // wide)
-        x, y = serpentine(place, wide)
-        return chip_x * wide + x, chip_y * high + y
+        return _position(slot, self.chip_size, self.width // self.chip_size[0])
+
+    @property
+    def mesh_tile(self) -> npt.NDArray[np.int64]:
+        """Slot -> number of its tile in `neurosim.chip.mesh`, row by row, (mesh_tiles,)."""
+        spots = [self.position(slot) for slot in range(self.mesh_tiles)]
+        return np.array([y * self.width + x for x, y in spots], np.int64)
 
     def to_dict(self) -> dict[str, Any]:
         """Sizes and utilisation for a report."""
@@ -140,7 +150,7 @@ class Placement:
             f"{self.used_tiles} tiles on {where}, {self.depth} windows per token; {shares}",
         ]
         lines += [
-            f"  {name}: {count} tile{'s' if count > 1 else ''} from {self.first_tile[name]}"
+            f"  {name}: {count} tile{'s' if count > 1 else ''} from {int(self.slots[name][0])}"
             for name, count in self.tiles.items()
             if count
         ]
@@ -150,25 +160,25 @@ class Placement:
         return f"Placement({self.used_tiles} tiles on {self.width} x {self.height})"
 
 
-def place(network: Network, chip: ChipDescription, chips: int = 1) -> Placement:
+def _position(slot: int, size: tuple[int, int], chips_across: int) -> Position:
+    chip, place = divmod(slot, size[0] * size[1])
+    chip_x, chip_y = serpentine(chip, chips_across)
+    x, y = serpentine(place, size[0])
+    return chip_x * size[0] + x, chip_y * size[1] + y
+
+
+def place(network: Network, chip: ChipDescription, chips: int = 1, seed: int = 0) -> Placement:
     """Place a network on one or several chips; ValueError if they are too small.
 
     A chip with a declared mesh holds what the mesh holds; an automatic one (0 x 0) is as large as
-    its share of the network.
+    its share of the network. `seed` decides which tiles are dead, where the chip avoids them.
     """
     if chips < 1:
         raise ValueError(f"expected at least 1 chip, got {chips}")
-    layout, size = _fitted(network, chip, chips)
+    layout, size = _fitted(network, chip, chips, seed)
     across, down = _rectangle(chips)
     width, height = across * size[0], down * size[1]
-    capacity = layout.capacity
-
-    def position(slot: int) -> Position:
-        chip_x, chip_y = serpentine(slot // capacity, across)
-        x, y = serpentine(slot % capacity, size[0])
-        return chip_x * size[0] + x, chip_y * size[1] + y
-
-    where = [position(slot) for slot in range(layout.end)]
+    where = [_position(slot, size, across) for slot in range(layout.end)]
     banks = [node for node in network if isinstance(node, NeuronBank)]
     fan_out = {bank.name: _fan_out(bank, network, layout) for bank in banks}
     packets = {name: _tree_sizes(fan, where, size) for name, fan in fan_out.items()}
@@ -179,13 +189,11 @@ def place(network: Network, chip: ChipDescription, chips: int = 1) -> Placement:
         height,
         chips,
         size,
-        capacity,
         layout.used,
         _depth(network),
         layout.tiles,
-        layout.first,
+        layout.slots,
         layout.tiling,
-        layout.blocks,
         layout.channel_tile,
         fan_out,
         {name: within for name, (within, _) in packets.items()},
@@ -204,40 +212,50 @@ def _rectangle(chips: int) -> tuple[int, int]:
     return chips // down, down
 
 
-def _fitted(network: Network, chip: ChipDescription, chips: int) -> tuple[Layout, tuple[int, int]]:
+def _fitted(
+    network: Network, chip: ChipDescription, chips: int, seed: int
+) -> tuple[Layout, tuple[int, int]]:
     """The layout with the smallest equal share that fits `chips`, and the size of one chip."""
-    width, height = int(chip.mesh.width.value), int(chip.mesh.height.value)
-    whole = Layout(network, chip, 2**40)
-    if width and whole.used > chips * width * height:
-        raise _too_small(network, chip, whole.used, chips)
+    declared = int(chip.mesh.width.value), int(chip.mesh.height.value)
+    whole = Layout(network, chip, 2**40, 2**40)
     tallest = max((rows for rows, _ in whole.tiling.values()), default=1)
-    share = max(-(-whole.used // chips), 1) if chips > 1 else max(whole.used, 1)
-    share = max(share, tallest)
-    most = width * height if width else share + tallest + 1
-    layout = whole
-    while chips > 1:
-        if share > most:
-            raise _too_small(network, chip, whole.used, chips)
-        layout = Layout(network, chip, share)
+    share = max(-(-whole.used // chips), tallest, 1)
+    while True:
+        size = declared if declared[0] else _square(share)
+        tiles = size[0] * size[1]
+        if share > tiles:
+            raise _too_small(network, chip, whole.used, chips, tallest)
+        avoid = chip.faults.avoid and chip.faults.any
+        dead = chip.faults.dead_tiles(chips * tiles, seed) if avoid else None
+        if dead is not None and dead.mean() > _MOST_DEAD:
+            raise ValueError(
+                f"expected at most {_MOST_DEAD:.0%} dead tiles to place around, got "
+                f"{dead.mean():.0%} of {dead.size} on {chip.name}; set faults.avoid = false"
+            )
+        layout = Layout(network, chip, tiles, share, dead)
         if layout.chips <= chips:
-            break
+            return layout, size
         share += 1
-    if chips == 1:
-        layout.capacity = max(width * height, share)
-    if not width:
-        width = math.isqrt(max(share - 1, 0)) + 1
-        height = -(-share // width)
-    return layout, (width, height)
 
 
-def _too_small(network: Network, chip: ChipDescription, tiles: int, chips: int) -> ValueError:
+def _square(tiles: int) -> tuple[int, int]:
+    """Width and height of the smallest square-like mesh of at least so many tiles."""
+    width = math.isqrt(max(tiles - 1, 0)) + 1
+    return width, -(-tiles // width)
+
+
+def _too_small(
+    network: Network, chip: ChipDescription, tiles: int, chips: int, tallest: int
+) -> ValueError:
     width, height = int(chip.mesh.width.value), int(chip.mesh.height.value)
-    needed = Layout(network, chip, width * height).chips
     got = f"{width} x {height}" if chips == 1 else f"{chips} chips of {width} x {height}"
+    advice = "enlarge mesh.width and mesh.height, or set both to 0 (automatic)"
+    if tallest <= width * height and not chip.faults.avoid:
+        needed = Layout(network, chip, width * height, width * height).chips
+        advice = f"{needed} such chips would do (--chips {needed}); or {advice}"
     return ValueError(
         f"expected a mesh of at least {tiles} tiles for this network, got {got} on chip "
-        f"{chip.name}; use {needed} such chips (--chips {needed}), enlarge mesh.width and "
-        "mesh.height, or set both to 0 (automatic)"
+        f"{chip.name}; {advice}"
     )
 
 
@@ -272,7 +290,7 @@ def _fan_out(bank: NeuronBank, network: Network, layout: Layout) -> FanOut:
         tiles: list[tuple[str, int]] = []
         for reader, key in zip(readers, keyed[1:], strict=True):
             if isinstance(reader, Crossbar):
-                slots = (layout.blocks[reader.name] + key).tolist()
+                slots = layout.slots[reader.name][key :: layout.tiling[reader.name][0]].tolist()
             elif isinstance(reader, DelayCrossbar):
                 slots = list(range(key - layout.tiling[reader.name][0] + 1, key + 1))
             else:

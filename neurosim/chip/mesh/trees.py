@@ -2,8 +2,8 @@
 
 A route is one source tile and its target tiles; its tree is the union of the XY paths (row first,
 then columns), so that a packet crosses a shared link once and is copied where the paths part.
-Routing is fixed: nothing goes around a dead link or tile. Branches behind one are cut, and the
-targets behind the cut are `lost`.
+Routing is fixed: nothing goes around a dead link. Branches behind one are cut, and the targets
+behind the cut are `lost`. A dead tile sends and takes nothing; its router passes packets on.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Routes:
             grid: the mesh; tiles are numbered row by row.
             pairs: the routes, in order.
             dead_links: (tiles, 4), links that carry nothing.
-            dead_tiles: (tiles,), tiles whose router and contents are gone.
+            dead_tiles: (tiles,), tiles whose contents are gone.
         """
         links = np.zeros((grid.tiles, 4), np.bool_) if dead_links is None else dead_links
         tiles = np.zeros(grid.tiles, np.bool_) if dead_tiles is None else dead_tiles
@@ -126,13 +126,13 @@ class _Forest:
                     link = 4 * here + direction
                     here += step
                     if here not in at:
-                        if node < 0 or self.dead_link[link] or self.dead_tile[here]:
+                        if node < 0 or self.dead_link[link]:
                             at[here] = -1
                         else:
                             at[here] = self.child[node][direction] = self._node(link)
                             crossings += self.crossing[link]
                     node = at[here]
-            if node < 0:
+            if node < 0 or self.dead_tile[target]:
                 lost.append(index)
             elif self.target[node] >= 0:
                 raise ValueError(f"expected different targets, got tile {target} twice")
