@@ -3,7 +3,9 @@
 Each cell (i, j) joins a word-line node and a bit-line node. Row i is driven at its left end, column
 j is at virtual ground at its bottom end; a wire segment of resistance r lies between neighbours and
 before the first (driver side) and after the last (ground side) cell: the circuit of badcrossbar.
-Non-linear cells I = G sinh(a V)/a are solved by Newton, whose matrix is the linear one.
+The linear system is solved by conjugate gradients over the lines (`_wire_lines`), and by a sparse
+LU where wires are so much weaker than cells that they do not settle. Non-linear cells
+I = G sinh(a V)/a are solved by Newton, whose matrix is the linear one.
 """
 
 from __future__ import annotations
@@ -16,7 +18,11 @@ import numpy.typing as npt
 from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import splu
 
+from neurosim.devices._wire_lines import solve_lines
+
 Floats = npt.NDArray[np.float64]
+_RESIDUAL = 1e-14
+_STEPS = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,18 +103,13 @@ def solve_wires(
             "without wires use column_currents"
         )
     rows, columns = g.shape
-    wires = _wire_matrix(rows, columns, row_wire, column).tocsc()
     source = np.zeros((len(drivers), 2, rows, columns))
     source[:, 0, :, 0] = drivers / row_wire
-    right = source.reshape(len(drivers), -1)
-    nodes = splu(wires + _cell_matrix(g).tocsc()).solve(right.T).T
+    nodes = _linear(g, row_wire, column, source.reshape(len(drivers), -1))
     if bend > 0.0:
-        nodes = np.stack(
-            [
-                _newton(g, wires, right[k], nodes[k], bend, tolerance * np.abs(drivers).max())
-                for k in range(len(drivers))
-            ]
-        )
+        settled = tolerance * np.abs(drivers).max()
+        for k, right in enumerate(source.reshape(len(drivers), -1)):
+            nodes[k] = _newton(g, row_wire, column, right, nodes[k], bend, settled)
     split = nodes.reshape(len(drivers), 2, rows, columns)
     word, bit = split[:, 0], split[:, 1]
     across = word - bit
@@ -127,11 +128,33 @@ def solve_wires(
     )
 
 
+def _linear(slope: Floats, row_wire: float, column_wire: float, right: Floats) -> Floats:
+    """Node voltages, V, (P, 2 I O), of ohmic cells `slope` for sources `right`, A, alike."""
+    nodes = right.reshape(len(right), 2, *slope.shape).copy()
+    if not slope.size:
+        return nodes.reshape(right.shape)
+    for pattern in nodes:
+        steps = solve_lines(
+            slope, 1.0 / row_wire, 1.0 / column_wire, pattern[0], pattern[1], _RESIDUAL, _STEPS
+        )
+        if steps == _STEPS:
+            wires = _wire_matrix(slope.shape[0], slope.shape[1], row_wire, column_wire)
+            return np.asarray(splu((wires + _cell_matrix(slope)).tocsc()).solve(right.T).T)
+    return nodes.reshape(right.shape)
+
+
 def _newton(
-    g: Floats, wires: coo_matrix, right: Floats, start: Floats, bend: float, tolerance: float
+    g: Floats,
+    row_wire: float,
+    column_wire: float,
+    right: Floats,
+    start: Floats,
+    bend: float,
+    tolerance: float,
 ) -> Floats:
     """Node voltages of one pattern with sinh cells; ValueError if Newton does not settle."""
     nodes = start.copy()
+    wires = _wire_matrix(g.shape[0], g.shape[1], row_wire, column_wire).tocsr()
     half = g.size
     for _ in range(60):
         across = (nodes[:half] - nodes[half:]).reshape(g.shape)
@@ -140,7 +163,7 @@ def _newton(
         error[:half] += current
         error[half:] -= current
         slope = g * np.cosh(bend * across)
-        move = splu((wires + _cell_matrix(slope).tocsc()).tocsc()).solve(error)
+        move = _linear(slope, row_wire, column_wire, error[None])[0]
         limit = 0.5 / bend  # sinh grows e-fold per 1/bend: larger moves overshoot
         largest = float(np.abs(move).max())
         nodes -= move * min(1.0, limit / largest if largest > 0.0 else 1.0)
