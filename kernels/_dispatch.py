@@ -21,6 +21,10 @@ def choose(
     Raises:
         ValueError: unknown backend, or it cannot, with its reason.
     """
+    first = None if mlx or backend != "auto" else next(iter(backends.values()), None)
+    if first is not None and first is backends.get("cpu") and _accepts(first, arguments):
+        announce(operation, "cpu")  # a good part of all calls, some of a few microseconds
+        return first
     if backend != "auto":
         if backend not in backends:
             raise ValueError(
@@ -51,6 +55,17 @@ def choose(
 def _reason(backend: Any, arguments: tuple[Any, ...]) -> str | None:
     supports = getattr(backend, "supports", None)
     return None if supports is None else supports(*arguments)
+
+
+def _accepts(backend: Any, arguments: tuple[Any, ...]) -> bool:
+    supports = _supports(backend)
+    return supports is None or supports(*arguments) is None
+
+
+@functools.cache
+def _supports(backend: Any) -> Any:
+    """Kept, because looking for what a module does not have takes as long as a short kernel."""
+    return getattr(backend, "supports", None)
 
 
 def _announced(operation: str, name: str, backends: Mapping[str, Any]) -> Any:

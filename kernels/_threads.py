@@ -10,7 +10,7 @@ from numbers import Integral
 
 def check_threads(threads: int) -> None:
     """Refuse what is no number of threads."""
-    if not isinstance(threads, Integral) or threads < 1:
+    if (type(threads) is not int and not isinstance(threads, Integral)) or threads < 1:
         raise ValueError(f"expected at least 1 thread, got {threads!r}")
 
 

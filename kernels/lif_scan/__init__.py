@@ -32,6 +32,7 @@ __all__ = [
 BACKENDS: dict[str, Any] = {"cpu": cpu, "reference": reference, **metal_backends(metal)}
 Floats = npt.NDArray[np.float32]
 _BINARY = Neuron()
+_FLOAT32 = np.dtype(np.float32)
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -230,6 +231,8 @@ def trainable_lif(
 
 
 def _check_input(x: Floats | mx.array, name: str) -> None:
+    if type(x) is np.ndarray and x.dtype is _FLOAT32 and x.ndim > 1:
+        return
     if not isinstance(x, (np.ndarray, mx.array)):
         raise ValueError(f"expected {name} as a numpy or MLX array, got {type(x).__name__}")
     if not is_a(x, "float32") or x.ndim < 2:
@@ -241,6 +244,8 @@ def _check_input(x: Floats | mx.array, name: str) -> None:
 
 def _rows(x: Any) -> Any:
     """(T, ..., N) as (T, R, N), row-major."""
+    if type(x) is np.ndarray and x.ndim == 3 and x.flags.c_contiguous:
+        return x
     rows = math.prod(x.shape[1:-1])
     if not isinstance(x, mx.array):
         x = np.ascontiguousarray(x)
@@ -271,13 +276,25 @@ def _constant(value: float, neurons: int) -> Floats:
 
 def _parameters(
     neurons: int, threshold: npt.ArrayLike, decay: npt.ArrayLike, gain: npt.ArrayLike
-) -> list[Floats]:
+) -> tuple[Floats, Floats, Floats]:
     """decay, gain and threshold as (N,)."""
-    return [
+    if type(threshold) is type(decay) is type(gain) is float:
+        return _numbers(neurons, threshold, decay, gain)
+    return _checked(neurons, threshold, decay, gain)
+
+
+def _checked(
+    neurons: int, threshold: npt.ArrayLike, decay: npt.ArrayLike, gain: npt.ArrayLike
+) -> tuple[Floats, Floats, Floats]:
+    return (
         _parameter("decay", decay, neurons),
         _parameter("gain", gain, neurons),
         _parameter("threshold", threshold, neurons, positive=True),
-    ]
+    )
+
+
+_numbers = lru_cache(maxsize=64)(_checked)
+"""The same of three numbers; refused ones are not kept."""
 
 
 def _parameter(name: str, value: npt.ArrayLike, neurons: int, positive: bool = False) -> Floats:

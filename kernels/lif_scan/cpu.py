@@ -78,12 +78,12 @@ def fill(
 ) -> None:
     """Fill whichever outputs are given: int8 counts, float32 numbers, membranes (T, R, N)."""
     steps, rows, columns = x.shape
-    edge = padded(threshold, 1)
+    edge, levels = padded(threshold, 1), neuron.levels
     arguments = (
-        x.reshape(-1), steps, rows, columns, padded(decay), padded(gain), edge, neuron.levels,
+        x.reshape(-1), steps, rows, columns, padded(decay), padded(gain), edge, levels,
         neuron.reset == "hard", neuron.signed, neuron.rounding == "half_even",
-        neuron.levels is not None and bool((edge == 1).all()), flat(state), flat(last),
-        flat(words), token_major, flat(counts), flat(numbers), flat(membrane),
+        levels is not None and bool((edge == 1).all()), flat(state), flat(last), flat(words),
+        token_major, flat(counts), flat(numbers), flat(membrane),
     )  # fmt: skip
     if threads == 1 or rows < threads:
         _scan(*arguments, 0, rows)
