@@ -22,7 +22,9 @@ from neurosim.sweep.plan import Subject, Task
 Row = dict[str, Any]
 Outcomes = Generator[tuple[Task, Row], None, None]
 _TRIES = 2  # of a point whose worker dies
-_AHEAD = 4  # tasks on a Dask cluster per thread, so that it never waits for us
+_NO_ANSWER = "no answer"
+_DASK_ENDING = f"the Dask worker that ran it alone died {_TRIES} times (out of memory?)"
+_AHEAD = 2  # tasks on a Dask cluster per thread, so that it never waits for us
 
 
 def attempt(subjects: Sequence[Subject], task: Task) -> Row:
@@ -167,40 +169,69 @@ def _ending(code: int | None) -> str:
 
 
 def on_dask(subjects: Sequence[Subject], tasks: Sequence[Task], client: Any) -> Outcomes:
-    """On the workers of a `distributed.Client`; subjects are scattered to all of them once."""
-    distributed: Any = import_module("distributed")  # untyped
+    """On the workers of a `distributed.Client`.
 
-    shared = client.scatter([tuple(subjects)], broadcast=True, hash=False)[0]
-    threads = max(sum(client.nthreads().values()), 1)
-    rest = iter(tasks)
-    running: dict[str, tuple[Any, Task]] = {}
+    The subjects are the result of a task, not scattered: they come back if all workers that hold
+    them die. Dask blames a dead worker on every point that waited there, so each of them is run
+    again at the end, alone; then the one that kills its worker is known.
+    """
+    distributed: Any = import_module("distributed")  # untyped
+    shared = _share(subjects, client)
 
     def submit(task: Task) -> Any:
         future = client.submit(attempt, shared, task, pure=False)
         running[future.key] = future, task
         return future
 
+    running: dict[str, tuple[Any, Task]] = {}
+    suspects: list[Task] = []
+    rest = iter(tasks)
+    threads = max(sum(client.nthreads().values()), 1)
     finished = distributed.as_completed([submit(task) for task in islice(rest, _AHEAD * threads)])
     try:
         for future in finished:
             _, task = running.pop(future.key)
+            row = _dask_row(future, task, client)
             following = next(rest, None)
             if following is not None:
                 finished.add(submit(following))
-            yield task, _dask_row(future, task)
+            if row["status"] == _NO_ANSWER:
+                suspects.append(task)
+            else:
+                yield task, row
+        for task in suspects:
+            rows = (_dask_row(submit(task), task, client) for _ in range(_TRIES))
+            row = next((row for row in rows if row["status"] != _NO_ANSWER), None)
+            yield task, row or {"point": task.point, **failure(_DASK_ENDING)}
     finally:
-        client.cancel([future for future, _ in running.values()])
+        if client.status == "running":
+            client.cancel([future for future, _ in running.values()])
 
 
-def _dask_row(future: Any, task: Task) -> Row:
-    if future.status in ("cancelled", "lost"):
-        raise ConnectionError(
-            "lost the Dask scheduler or its task; finished points are kept, give the same command "
-            "again when it is back"
+def _share(subjects: Sequence[Subject], client: Any) -> Any:
+    """The subjects on the cluster: a finished future."""
+    quiet = {"distributed.admin.large-graph-warning-threshold": 2**40}
+    with import_module("dask").config.set(quiet):
+        shared = client.submit(tuple, tuple(subjects), pure=False)
+    error = shared.exception()
+    if error is not None:
+        raise ValueError(
+            f"the Dask workers cannot load what is swept ({type(error).__name__}: {error}); "
+            "install the same neurosim on them as here"
         )
-    error = future.exception()
-    if error is None:
+    return shared
+
+
+def _dask_row(future: Any, task: Task, client: Any) -> Row:
+    """The row of a future; status `_NO_ANSWER` if the cluster lost it."""
+    try:
         row: Row = future.result()
-        return row
-    text = " ".join(str(error).split())
-    return {"point": task.point, **failure(f"{type(error).__name__}: {text}")}
+    except Exception as error:  # a point's own errors are rows: this is the cluster's
+        if client.status != "running":
+            raise ConnectionError(
+                f"lost the Dask scheduler ({error}); finished points are kept, give the same "
+                "command again when it is back"
+            ) from error
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return {"point": task.point, "status": _NO_ANSWER, "error": text}
+    return row
