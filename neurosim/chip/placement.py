@@ -37,35 +37,16 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.chip.description import ChipDescription
+from neurosim.chip.fan_out import FanOut, Hops, find_fan_out, tree_sizes, word_sizes
 from neurosim.chip.layout import Layout, Slots, TileUse
-from neurosim.chip.multicast import Position, serpentine, tree_crossings, tree_hops
+from neurosim.chip.multicast import Position, serpentine
+from neurosim.chip.stages import Stages, stages
 from neurosim.network import (
-    Accumulator,
-    AttentionUnit,
-    Crossbar,
-    DelayCrossbar,
-    Embedding,
     Network,
     NeuronBank,
-    Node,
-    Readout,
 )
 
-Hops = npt.NDArray[np.int64]
 _MOST_DEAD = 0.5  # dead tiles to place around, of all
-
-
-@dataclass(frozen=True, eq=False)
-class FanOut:
-    """Where the packets of a bank go. Channels with the same tree form a group.
-
-    `group` (N,): of each channel. Of each group: `source`, the slot that emits it, and `targets`,
-    (reader, slot) of every tile that gets its packets.
-    """
-
-    group: npt.NDArray[np.int64]
-    source: tuple[int, ...]
-    targets: tuple[tuple[tuple[str, int], ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +64,8 @@ class Placement:
     depth: int
     """Sequential windows per token: the longest chain of banks, and one more for the crossbar or
     attention unit that ends it."""
+    stages: Stages
+    """In which window each bank fires, and when words travel."""
     tiles: Mapping[str, int]
     """Node -> tiles that it alone takes; 0 if it sits on its source's."""
     slots: Mapping[str, Slots]
@@ -180,17 +163,18 @@ def place(network: Network, chip: ChipDescription, chips: int = 1, seed: int = 0
     width, height = across * size[0], down * size[1]
     where = [_position(slot, size, across) for slot in range(layout.end)]
     banks = [node for node in network if isinstance(node, NeuronBank)]
-    fan_out = {bank.name: _fan_out(bank, network, layout) for bank in banks}
-    packets = {name: _tree_sizes(fan, where, size) for name, fan in fan_out.items()}
-    words = _value_hops(network, layout, where, size)
-    use = tuple(layout.use())
+    fan_out = {bank.name: find_fan_out(bank, network, layout) for bank in banks}
+    packets = {name: tree_sizes(fan, where, size) for name, fan in fan_out.items()}
+    words = word_sizes(network, layout, where, size)
+    use, found = tuple(layout.use()), stages(network)
     return Placement(
         width,
         height,
         chips,
         size,
         layout.used,
-        _depth(network),
+        found.depth,
+        found,
         layout.tiles,
         layout.slots,
         layout.tiling,
@@ -272,99 +256,3 @@ def _utilisation(layout: Layout, use: tuple[TileUse, ...], mesh_tiles: int) -> d
         if count
         else 0.0,
     }
-
-
-def _fan_out(bank: NeuronBank, network: Network, layout: Layout) -> FanOut:
-    """Channels with the same key, one tile for each reader, have the same tree."""
-    emits = layout.channel_tile[bank.name]
-    readers = [network[name] for name in network.targets(bank.name)]
-    keys = [emits]
-    for reader in readers:
-        if isinstance(reader, Crossbar):
-            keys.append(np.arange(bank.size) // layout.rows)
-        else:
-            keys.append(layout.channel_tile[reader.name])
-    groups, member = np.unique(np.stack(keys), axis=1, return_inverse=True)
-    targets = []
-    for keyed in groups.T.tolist():
-        tiles: list[tuple[str, int]] = []
-        for reader, key in zip(readers, keyed[1:], strict=True):
-            if isinstance(reader, Crossbar):
-                slots = layout.slots[reader.name][key :: layout.tiling[reader.name][0]].tolist()
-            elif isinstance(reader, DelayCrossbar):
-                slots = list(range(key - layout.tiling[reader.name][0] + 1, key + 1))
-            else:
-                slots = [key]
-            tiles += [(reader.name, slot) for slot in slots]
-        targets.append(tuple(tiles))
-    return FanOut(member.reshape(-1), tuple(groups[0].tolist()), tuple(targets))
-
-
-def _tree_sizes(fan: FanOut, where: list[Position], size: tuple[int, int]) -> tuple[Hops, Hops]:
-    """Links within and between chips of the tree of each channel, (N,) each."""
-    within, between = np.zeros((2, len(fan.source)), np.int64)
-    for index, (source, targets) in enumerate(zip(fan.source, fan.targets, strict=True)):
-        spots = [where[slot] for _, slot in targets]
-        between[index] = tree_crossings(where[source], spots, size)
-        within[index] = tree_hops(where[source], spots) - between[index]
-    return within[fan.group], between[fan.group]
-
-
-def _value_hops(
-    network: Network, layout: Layout, where: list[Position], size: tuple[int, int]
-) -> dict[tuple[str, str], tuple[Hops, Hops]]:
-    """Links of each word that travels: into accumulators, and out of them into banks."""
-    hops: dict[tuple[str, str], tuple[Hops, Hops]] = {}
-    spots = np.array(where, dtype=np.int64).reshape(-1, 2)
-    for source, target in word_edges(network):
-        ends = spots[layout.channel_tile[source]], spots[layout.channel_tile[target]]
-        between = np.abs(ends[0] // size - ends[1] // size).sum(axis=1)
-        within = np.abs(ends[0] - ends[1]).sum(axis=1) - between
-        silent = np.ones(len(within), np.bool_)
-        silent[word_channels(network[source])] = False
-        within[silent] = between[silent] = 0
-        hops[source, target] = within, between
-    return hops
-
-
-def word_edges(network: Network) -> list[tuple[str, str]]:
-    """Edges whose digital values travel as words."""
-    nodes = {node.name: node for node in network}
-    return [
-        (source, target)
-        for source, target in network.edges
-        if not isinstance(nodes[source], NeuronBank)
-        and (isinstance(nodes[target], Accumulator) or isinstance(nodes[source], Accumulator))
-    ]
-
-
-def word_channels(node: Node) -> slice:
-    """Channels of a node that send words: a table narrower than its sum has only its own."""
-    if isinstance(node, Embedding):
-        return slice(node.first_channel, node.first_channel + node.table.shape[1])
-    return slice(0, node.size)
-
-
-def _depth(network: Network) -> int:
-    """Windows of one token: the longest chain of banks in execution order, and what follows it.
-
-    A crossbar or attention unit acts on the window before. In front of a bank it shares the bank's
-    window; in front of a read-out or accumulator its own window counts.
-    """
-    windows = 0
-    level: dict[str, int] = {node.name: 0 for node in network}
-    done: set[str] = set()
-    for node in network:
-        reached = [level[name] for name in network.sources(node.name) if name in done]
-        own = max(reached, default=0) + isinstance(node, NeuronBank)
-        level[node.name] = max(level[node.name], own)
-        ends = any(
-            isinstance(network[name], Readout | Accumulator) for name in network.targets(node.name)
-        )
-        acts = isinstance(node, Crossbar | DelayCrossbar | AttentionUnit)
-        windows = max(windows, level[node.name] + (acts and ends))
-        done.add(node.name)
-        for target in network.targets(node.name):  # an accumulator that already stands
-            if target in done:
-                level[target] = max(level[target], level[node.name])
-    return windows
