@@ -8,6 +8,7 @@ behind the cut are `lost`. A dead tile sends and takes nothing; its router passe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,7 +29,9 @@ class Routes:
     -1 if none. `link` (nodes,): link that leads to the node, -1 at a root. `target` (nodes,): index
     of the target among the route's own, -1 where nothing is delivered. `targets`, `reached` (R,):
     targets asked for, and how many of them can be reached. `hops`, `chip_hops` (R,): links of the
-    tree within chips and between them. `lost`: per route, indices of targets that are not reached.
+    tree within chips and between them. Of every (route, target), route by route: `latency` s and
+    `seconds_per_bit`, sums over the links of the path, NaN where the target is lost. `lost`: per
+    route, indices of targets that are not reached.
     """
 
     source: Indices
@@ -40,6 +43,8 @@ class Routes:
     reached: Indices
     hops: Indices
     chip_hops: Indices
+    latency: npt.NDArray[np.float64]
+    seconds_per_bit: npt.NDArray[np.float64]
     lost: tuple[tuple[int, ...], ...]
 
     @classmethod
@@ -78,6 +83,8 @@ class Routes:
             np.array(forest.reached, np.int64),
             np.array(forest.hops, np.int64),
             np.array(forest.chip_hops, np.int64),
+            np.array(forest.latency, np.float64),
+            np.array(forest.per_bit, np.float64),
             tuple(forest.lost),
         )
 
@@ -105,6 +112,10 @@ class _Forest:
         self.hops: list[int] = []
         self.chip_hops: list[int] = []
         self.lost: list[tuple[int, ...]] = []
+        self.latency: list[float] = []
+        self.per_bit: list[float] = []
+        self._link_latency: list[float] = grid.latency.tolist()
+        self._link_per_bit: list[float] = grid.seconds_per_bit.tolist()
 
     def grow(self, source: int, targets: Sequence[int]) -> None:
         """Add the tree of one route."""
@@ -121,6 +132,7 @@ class _Forest:
         crossings = 0
         for index, target in enumerate(targets):
             node, here = at[source], source
+            latency = per_bit = 0.0
             for direction, step, count in self._legs(source, target):
                 for _ in range(count):
                     link = 4 * here + direction
@@ -132,12 +144,17 @@ class _Forest:
                             at[here] = self.child[node][direction] = self._node(link)
                             crossings += self.crossing[link]
                     node = at[here]
+                    latency += self._link_latency[link]
+                    per_bit += self._link_per_bit[link]
             if node < 0 or self.dead_tile[target]:
                 lost.append(index)
+                latency = per_bit = math.nan
             elif self.target[node] >= 0:
                 raise ValueError(f"expected different targets, got tile {target} twice")
             else:
                 self.target[node] = index
+            self.latency.append(latency)
+            self.per_bit.append(per_bit)
         self.targets.append(len(targets))
         self.reached.append(len(targets) - len(lost))
         self.hops.append(len(self.link) - first - 1 - crossings)
