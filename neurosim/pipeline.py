@@ -289,6 +289,8 @@ def run(
         "sampling": {"temperature": sampler.temperature, "top_k": sampler.top_k},
         "versions": versions(),
     }
+    if simulator.calibration is not None:
+        data["calibration"] = simulator.calibration.to_dict()
     if compare_spikes:
         data["check"] = check(folded, result)
     if quality:

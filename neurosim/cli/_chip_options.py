@@ -6,11 +6,18 @@ import argparse
 
 
 def add_set(parser: argparse.ArgumentParser) -> None:
-    """--set KEY=VALUE, repeatable: `options.set` is a list for `neurosim.chip.parse_values`."""
+    """--set KEY=VALUE, repeatable, and --trim: `options.set`, for `neurosim.chip.parse_values`."""
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
         help="replace a number of the chip, e.g. crossbar.read_noise=0.02 (SI units; repeatable)",
+    )
+    parser.add_argument(
+        "--trim",
+        action="append_const",
+        dest="set",
+        const="trim.windows=256",
+        help="calibrate every neuron of the chip before the run: short for --set trim.windows=256",
     )

@@ -84,6 +84,15 @@ def _check_line(check: dict[str, int], exact: bool) -> str:
     return line if exact or not check["mismatches"] else f"{line} (what this chip's devices change)"
 
 
+def _calibration_line(found: dict[str, Any]) -> str:
+    left = f", {found['skipped']} could not be trimmed" if found["skipped"] else ""
+    return (
+        f"calibration: {found['neurons']} neurons measured in {found['windows']} windows "
+        f"({found['seconds'] * 1e3:.3g} ms, {found['joules'] * 1e6:.3g} µJ, not in the energy "
+        f"below){left}"
+    )
+
+
 def _quality_line(quality: dict[str, Any]) -> str:
     line = f"quality: {quality['ideal_bits_per_byte']:.3f} bits per byte ideal"
     seeds = quality["chip_bits_per_byte"]
@@ -108,6 +117,8 @@ def _print(report: RunReport, console: Console) -> None:
         f"{data['counts']['synaptic_operations']} synaptic operations, "
         f"{data['counts']['multiplies']} multiplications",
     ]
+    if "calibration" in data:
+        lines.append(_calibration_line(data["calibration"]))
     if "quality" in data:
         lines.append(_quality_line(data["quality"]))
     if "check" in data:

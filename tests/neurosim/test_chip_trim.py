@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from engine_networks import lowered_model
 
 from neurosim.chip import ChipBank, ChipDescription, load_chip, with_values
 from neurosim.chip.trim import PHASE, fit, measure, quantised, trim
+from neurosim.cli import main
 from neurosim.events.engine import Simulator
 from neurosim.network import NeuronBank
 
@@ -170,3 +172,14 @@ def test_refusals() -> None:
     exact = bank_of(load_chip("ideal"))
     with pytest.raises(ValueError, match="nothing to trim"):
         trim({"b": exact}, dataclasses.replace(CLEAN.trim), 1e-3)
+
+
+def test_run_with_trim_reports_the_calibration(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["run", "--trim", "--set", "trim.bits=8", "--tokens", "1", "--no-quality", "--json"]
+    assert main(options) == 0
+    found = json.loads(capsys.readouterr().out)["calibration"]
+    assert found["windows"] == 512
+    assert found["trim_bits"] == 16 * found["neurons"]
+    assert found["threshold_spread"] == pytest.approx(0.1, rel=0.15)
+    assert main(["run", "--trim", "--chip", "ideal", "--tokens", "1"]) != 0
+    assert "nothing to trim" in capsys.readouterr().err
