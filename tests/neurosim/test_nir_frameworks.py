@@ -1,0 +1,79 @@
+"""NIR files of snnTorch, Norse and SpikingJelly: read, and run like the framework's forward pass.
+
+Their step n is our tick n + 1: at the first one, decay and bias have acted once. A layer with
+synaptic currents answers a tick later than theirs, which read the current within the step.
+"""
+
+from __future__ import annotations
+
+import framework_exports
+import numpy as np
+import pytest
+from clock_reference import spike_trains
+from framework_exports import Export
+
+pytest.importorskip("nir", reason="the extra nir is not installed")
+
+from neurosim.io.nir import read_nir
+
+LAG = {"snntorch": {}, "norse": {"3": 1, "5": 1}, "spikingjelly": {"_7": 1}}
+SIZES = {
+    "snntorch": {"input": 12, "1": 15, "3": 6},
+    "norse": {"input": 12, "1": 15, "3": 10, "5": 4},
+    "spikingjelly": {"input_1": 128, "_1": 48, "_5": 8, "_7": 5},
+}
+
+
+def imported(export, folder):
+    path = folder / "network.nir"
+    path.write_bytes(export.file.tobytes())
+    return read_nir(path, time_step=export.time_step)
+
+
+def compare(name, export, folder):
+    """Every spike of every layer, and the readout's voltage."""
+    found = imported(export, folder)
+    assert {p.name: p.size for p in found.network} == SIZES[name]
+    before = np.zeros((1, export.spikes_in.shape[1]))
+    spikes_in = np.concatenate([before, export.spikes_in])
+    spikes, voltages = spike_trains(
+        found.network, {found.inputs[0]: spikes_in}, export.time_step, len(spikes_in)
+    )
+    for layer, wanted in export.layers.items():
+        lag = LAG[name].get(layer, 0)
+        until = len(wanted) - lag
+        if np.isinf(found.network[layer].parameter("threshold_voltage")).all():
+            late = voltages[layer][1 + lag :]
+            assert abs(late - wanted[:until])[30:].max() < 1e-3 * abs(wanted).max()
+        else:
+            assert wanted.any()
+            np.testing.assert_array_equal(spikes[layer][1 + lag :], wanted[:until])
+
+
+@pytest.mark.parametrize("name", sorted(LAG))
+def test_stored_exports_run_spike_for_spike(name, tmp_path):
+    compare(name, Export.load(name), tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted(LAG))
+def test_fresh_exports_run_spike_for_spike(name, tmp_path):
+    pytest.importorskip(name, reason=f"{name} is not installed here; its stored export is tested")
+    compare(name, getattr(framework_exports, name)(), tmp_path)
+
+
+def test_snntorch_resets_a_step_late_by_default(tmp_path):
+    """With reset_delay=True a neuron also loses the input of the step after its spike."""
+    pytest.importorskip("snntorch", reason="snntorch is not installed here")
+    late, prompt = framework_exports.snntorch(reset_delay=True), framework_exports.snntorch()
+    assert late.layers["1"].sum() < prompt.layers["1"].sum()
+    np.testing.assert_array_equal(late.file.size, prompt.file.size)  # NIR does not say which
+
+
+def test_continuous_time_reads_the_same_weights_as_other_jumps(tmp_path):
+    export = Export.load("snntorch")
+    path = tmp_path / "network.nir"
+    path.write_bytes(export.file.tobytes())
+    clocked, continuous = read_nir(path, time_step=export.time_step), read_nir(path)
+    jumps = [found.network.projections[0].synapses.weight for found in (clocked, continuous)]
+    np.testing.assert_allclose(jumps[1] * export.time_step, jumps[0], rtol=1e-6)
+    assert "time step" in continuous.notes[0]
