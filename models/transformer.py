@@ -6,7 +6,7 @@ Pre-norm blocks with RMSNorm, rotary positions, softmax attention and a squared-
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -56,6 +56,19 @@ class TransformerConfig:
         return asdict(self) | {"ngram_rows": list(self.ngram_rows)}
 
 
+Read = Callable[[str, mx.array], mx.array]
+
+
+def unchanged(name: str, value: mx.array) -> mx.array:
+    """A reader that changes nothing."""
+    return value
+
+
+def prefixed(prefix: str, read: Read) -> Read:
+    """`read` with `prefix` before every name."""
+    return lambda name, value: read(prefix + name, value)
+
+
 class Block(nn.Module):
     """Attention and feed-forward with residual sums."""
 
@@ -70,24 +83,30 @@ class Block(nn.Module):
         self.up = mx.random.normal((width, hidden)) / np.sqrt(width)
         self.down = mx.random.normal((hidden, width)) * 0.002
 
-    def __call__(self, x: mx.array) -> mx.array:
+    def __call__(self, x: mx.array, read: Read = unchanged) -> mx.array:
         """x (B, L, width) -> (B, L, width)."""
         batch, length, width = x.shape
         size = width // self._heads
-        qkv = (self.attention_norm(x) @ self.qkv).reshape(batch, length, 3, self._heads, size)
+        qkv = (read("qkv", self.attention_norm(x)) @ self.qkv).reshape(
+            batch, length, 3, self._heads, size
+        )
         q, k, v = qkv.transpose(2, 0, 3, 1, 4)  # (B, H, L, D)
         q, k = (
             mx.fast.rope(a, size, traditional=False, base=self._base, scale=1.0, offset=0)
             for a in (q, k)
         )
         weights = causal_softmax((q * size**-0.5) @ k.swapaxes(-1, -2))
-        x = x + (weights @ v).swapaxes(1, 2).reshape(x.shape) @ self.output
-        hidden = mx.maximum(self.hidden_norm(x) @ self.up, 0)
-        return x + (hidden * hidden) @ self.down
+        mixed = (weights @ v).swapaxes(1, 2).reshape(x.shape)
+        x = x + read("output", mixed) @ self.output
+        hidden = mx.maximum(read("up", self.hidden_norm(x)) @ self.up, 0)
+        return x + read("down", hidden * hidden) @ self.down
 
 
 class Transformer(nn.Module):
-    """Call it on tokens (B, L) for logits (B, L, V)."""
+    """Call it on tokens (B, L) for logits (B, L, V).
+
+    `read` (matrix name, its input) -> what the matrix multiplies: to quantise or to watch inputs.
+    """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -98,11 +117,11 @@ class Transformer(nn.Module):
         self.head_norm = nn.RMSNorm(config.width)
         self.head = mx.random.normal((config.width, config.vocab_size)) * 0.02
 
-    def __call__(self, tokens: mx.array) -> mx.array:
+    def __call__(self, tokens: mx.array, read: Read = unchanged) -> mx.array:
         x = self.embedding[tokens] + ngram_sum(self.ngrams, tokens)
-        for block in self.blocks:
-            x = block(x)
-        logits: mx.array = self.head_norm(x) @ self.head
+        for i, block in enumerate(self.blocks):
+            x = block(x, prefixed(f"blocks.{i}.", read))
+        logits: mx.array = read("head", self.head_norm(x)) @ self.head
         return logits
 
     def weight_units(self) -> dict[str, npt.NDArray[np.float64]]:

@@ -7,6 +7,7 @@ Time of a stage: see `accelerator`; a layer's attention reads a row of the cache
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neurosim.energy.accelerator import (
@@ -21,6 +22,7 @@ from neurosim.energy.counts import hash_operations
 from neurosim.energy.layers import Site, Words, dense_layer
 from neurosim.energy.prices import PriceList
 from neurosim.energy.terms import Breakdown, Term
+from neurosim.quantity import Quantity
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,14 @@ def _norm(width: int) -> dict[str, float]:
     return {"multiply": 3 * width, "accumulate": width, "special_function": 1}
 
 
+def _narrow(prices: PriceList, bits: int) -> Quantity:
+    """The price of an 8-bit multiplication scaled to fewer (or more) activation bits."""
+    wide, factor = prices.price("multiply").quantity, bits / 8
+    band = wide.band and (wide.band[0] * factor, wide.band[1] * factor)
+    source = f"{wide.source}; times {bits} / 8 bits of the activation"
+    return Quantity(wide.value * factor, wide.unit, source, "assumed", band)
+
+
 def dense_token_energy(
     sizes: DenseTransformerSizes,
     prices: PriceList,
@@ -89,8 +99,13 @@ def dense_token_energy(
     pipelined: bool = False,
     tokens_per_fetch: float = 1.0,
     cache_level: float | str | None = None,
+    hidden_density: Sequence[float] | None = None,
 ) -> Breakdown:
     """Energy of one token of the dense twin that attends to `context` tokens (itself included).
+
+    `hidden_density`: share of non-zero hidden values, one a layer; the rows of `down` at zeros are
+    then neither fetched nor multiplied. Multipliers cost in proportion to the activation bits over
+    8 (assumed: their area goes with the product of the word lengths).
 
     `cache_level`: memory of the key-value cache; None: the SRAM banks that hold weights, whose
     tiles then leak too. Norms, softmax, rotary positions and the squared ReLU count at the
@@ -105,6 +120,12 @@ def dense_token_energy(
         activation_level=prices.price("activation_bank").value,
     )
     level = weight_level if cache_level is None else cache_level
+    if hidden_density is not None and len(hidden_density) != sizes.layers:
+        raise ValueError(
+            f"expected a density for each of {sizes.layers} layers, got {len(hidden_density)}"
+        )
+    if sizes.activation_bits != 8:
+        prices = prices.joined({"multiply": _narrow(prices, sizes.activation_bits)})
     width, hidden = sizes.width, sizes.hidden
     table = Site("embedding", "embedding", prices, words)
     looked_up = width * (2 if sizes.ngram_rows else 1)
@@ -123,7 +144,9 @@ def dense_token_energy(
         site = Site(where, f"blocks.{i}", prices, words)
         for name, fan_in, fan_out in sizes.matrices:
             own = Site(where, f"blocks.{i}.{name}", prices, words)
-            terms += dense_layer(own, fan_in, fan_out, 1, tokens_per_fetch)
+            density = 1.0 if name != "down" or hidden_density is None else hidden_density[i]
+            shared = tokens_per_fetch / density if density else float("inf")
+            terms += dense_layer(own, fan_in, fan_out, 1, shared, density)
             tiles[where] = tiles.get(where, 0) + tiles_of(prices, fan_in, fan_out)
             stages.append(rows_of(prices, fan_in))
         pairs = context * width  # q k and then a v, per head context x head size

@@ -147,6 +147,28 @@ class PhaseCounts:
         return {mechanism: math.fsum(energies) for mechanism, energies in parts.items()}
 
 
+def combined(phases: Iterable[PhaseCounts], times: int = 1) -> PhaseCounts:
+    """Phases one after the other as one, the whole repeated `times` times."""
+    counts: dict[str, dict[str, int]] = {}
+    joules: dict[str, dict[str, list[float]]] = {}
+    tokens = 0
+    for phase in phases:
+        tokens += phase.tokens
+        for node, amounts in phase.counts.items():
+            into = counts.setdefault(node, {})
+            for name, value in amounts.items():
+                into[name] = into.get(name, 0) + value
+        for node, energies in phase.joules.items():
+            parts = joules.setdefault(node, {})
+            for mechanism, energy in energies.items():
+                parts.setdefault(mechanism, []).append(energy)
+    return PhaseCounts(
+        tokens * times,
+        {node: {k: v * times for k, v in row.items()} for node, row in counts.items()},
+        {node: {k: math.fsum(v) * times for k, v in row.items()} for node, row in joules.items()},
+    )
+
+
 def _not_a_shift(shifts: np.ndarray) -> int:
     """How many entries are not a shift by a whole, non-negative number of bits."""
     if np.issubdtype(shifts.dtype, np.integer):
