@@ -49,21 +49,22 @@ def in_process(subjects: Sequence[Subject], tasks: Sequence[Task]) -> Outcomes:
         yield task, attempt(subjects, task)
 
 
-def _serve(link: Connection, subjects: Sequence[Subject]) -> None:
-    """A worker's life: ready, then points in, rows out, until the link closes.
+def _serve(link: Connection) -> None:
+    """A worker's life: ready, subjects in, then points in and rows out, until the link closes.
 
     Ctrl-C reaches every process of a terminal; it is the parent's to handle.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(EOFError, BrokenPipeError):
         link.send(None)
+        subjects = link.recv()
         while True:
             link.send(attempt(subjects, link.recv()))
 
 
 @dataclass(eq=False)
 class _Worker:
-    """A spawned process and the point it works on."""
+    """A spawned process and the point that it has, or will have once it is ready."""
 
     process: Any
     link: Connection
@@ -71,17 +72,22 @@ class _Worker:
     ready: bool = False
 
     @classmethod
-    def start(cls, subjects: Sequence[Subject]) -> _Worker:
+    def start(cls, task: Task) -> _Worker:
         """Spawned, not forked: MLX hangs in a forked process."""
         context = mp.get_context("spawn")
         here, there = context.Pipe()
-        process = context.Process(target=_serve, args=(there, tuple(subjects)), daemon=True)
-        try:
-            process.start()
-        except BrokenPipeError as error:
-            raise WorkerError from error
+        process = context.Process(target=_serve, args=(there,), daemon=True)
+        process.start()
         there.close()
-        return cls(process, here)
+        return cls(process, here, task)
+
+    def welcome(self, subjects: Sequence[Subject]) -> None:
+        """It is ready: the subjects and its point. (As arguments of the process they could wait
+        for ever in a pipe that a dead child never reads.)"""
+        self.ready = True
+        with suppress(BrokenPipeError):
+            self.link.send(tuple(subjects))
+            self.link.send(self.task)
 
     def give(self, task: Task) -> None:
         """Send a point; if the process is dead, that is noticed when the row is awaited."""
@@ -121,8 +127,7 @@ def in_processes(subjects: Sequence[Subject], tasks: Sequence[Task], workers: in
     crew: list[_Worker] = []
     try:
         for _ in range(min(workers, len(tasks))):
-            crew.append(_Worker.start(subjects))
-            crew[-1].give(waiting.pop())
+            crew.append(_Worker.start(waiting.pop()))
         while any(worker.task for worker in crew):
             busy = {id(worker.link): worker for worker in crew if worker.task}
             for link in wait([worker.link for worker in busy.values()]):
@@ -132,16 +137,18 @@ def in_processes(subjects: Sequence[Subject], tasks: Sequence[Task], workers: in
                 try:
                     row = worker.take()
                 except EOFError:
-                    row = None
-                    crew[crew.index(worker)] = fresh = _replaced(worker, subjects)
+                    ending = _ended(worker)
                     deaths[task.point] = deaths.get(task.point, 0) + 1
                     if deaths[task.point] < _TRIES:
-                        fresh.give(task)
-                        continue
-                    ending = f"the worker {_ending(worker.process.exitcode)}, {_TRIES} times"
-                    row, worker = {"point": task.point, **failure(ending)}, fresh
+                        waiting.append(task)
+                    else:
+                        yield task, {"point": task.point, **failure(f"{ending}, {_TRIES} times")}
+                    crew.remove(worker)
+                    if waiting:
+                        crew.append(_Worker.start(waiting.pop()))
+                    continue
                 if row is None:
-                    worker.ready = True
+                    worker.welcome(subjects)
                     continue
                 worker.task = None
                 if waiting:
@@ -152,20 +159,16 @@ def in_processes(subjects: Sequence[Subject], tasks: Sequence[Task], workers: in
             worker.end()
 
 
-def _replaced(worker: _Worker, subjects: Sequence[Subject]) -> _Worker:
-    """A new process for one that died at work; one that never got ready is an error."""
+def _ended(worker: _Worker) -> str:
+    """How a process died at work, in words; one that never got ready is an error."""
     worker.process.join()
     if not worker.ready:
         raise WorkerError
     worker.end()
-    return _Worker.start(subjects)
-
-
-def _ending(code: int | None) -> str:
+    code = worker.process.exitcode
     if code is not None and code < 0:
-        with suppress(ValueError):
-            return f"was ended by {signal.Signals(-code).name} (out of memory?)"
-    return f"ended with exit status {code}"
+        return f"the worker was ended by {signal.Signals(-code).name} (out of memory?)"
+    return f"the worker ended with exit status {code}"
 
 
 def on_dask(subjects: Sequence[Subject], tasks: Sequence[Task], client: Any) -> Outcomes:
@@ -200,9 +203,13 @@ def on_dask(subjects: Sequence[Subject], tasks: Sequence[Task], client: Any) -> 
             else:
                 yield task, row
         for task in suspects:
-            rows = (_dask_row(submit(task), task, client) for _ in range(_TRIES))
-            row = next((row for row in rows if row["status"] != _NO_ANSWER), None)
-            yield task, row or {"point": task.point, **failure(_DASK_ENDING)}
+            row = {"point": task.point, **failure(_DASK_ENDING)}
+            for _ in range(_TRIES):
+                answer = _dask_row(submit(task), task, client)
+                if answer["status"] != _NO_ANSWER:
+                    row = answer
+                    break
+            yield task, row
     finally:
         if client.status == "running":
             client.cancel([future for future, _ in running.values()])

@@ -114,6 +114,7 @@ def test_interrupted_workers_keep_what_finished_and_are_gone(tmp_path: Path) -> 
     assert (result.tally.skipped, result.tally.finished) == (3, 37)
 
 
+@pytest.mark.slow
 def test_a_dask_worker_that_dies(tmp_path: Path, client: Any) -> None:
     """The cluster restarts it; a point that kills every worker it is given is recorded."""
     subject = Troublesome(tmp_path, dies=(1,), dies_once=(2,), fails=(3,))
