@@ -115,10 +115,10 @@ class PackedSpikes:
     ) -> PackedSpikes:
         """The same without any check, for kernels whose words are right by construction."""
         spikes = object.__new__(cls)
-        spikes.__dict__.update(
-            words=words, shape=shape, levels=levels, signed=signed, code=code, time_axis=time_axis
-        )
-        words.flags.writeable = False
+        held = spikes.__dict__  # the class is frozen; and item by item is the quickest
+        held["words"], held["shape"], held["levels"] = words, shape, levels
+        held["signed"], held["code"], held["time_axis"] = signed, code, time_axis
+        words.setflags(False)
         return spikes
 
     def _check_planes(self) -> None:

@@ -125,6 +125,8 @@ def _check(
     threshold: npt.ArrayLike,
     neuron: Neuron,
 ) -> None:
+    if _is_common(q, k, v, variant, heads, threshold, neuron):
+        return
     if variant not in VARIANTS:
         raise ValueError(f"expected variant {', '.join(VARIANTS)}; got {variant!r}")
     if (v is None) != (variant == "2"):
@@ -163,6 +165,30 @@ def _check(
         )
     if shape and v is not None and shape != v.shape[3:]:
         raise ValueError(f"expected one threshold or one per channel {v.shape[3:]}, got {shape}")
+
+
+def _is_common(
+    q: PackedSpikes,
+    k: PackedSpikes,
+    v: PackedSpikes | None,
+    variant: str,
+    heads: int,
+    threshold: npt.ArrayLike,
+    neuron: Neuron,
+) -> bool:
+    """One head of binary spikes: told from attributes, before checks of microseconds."""
+    return (
+        type(q) is type(k) is type(v) is PackedSpikes
+        and q.shape == k.shape == v.shape
+        and len(q.shape) == 4
+        and q.levels == k.levels == v.levels == 1
+        and not (q.signed or k.signed or v.signed)
+        and variant in ("1", "3", "4", "integer")
+        and type(heads) is int
+        and heads == 1
+        and type(threshold) is float
+        and neuron.levels is None
+    )
 
 
 def _largest(q: PackedSpikes, k: PackedSpikes, v: PackedSpikes | None, heads: int) -> int:

@@ -30,12 +30,29 @@ def edges(
     Returns:
         (levels, number of thresholds), or None: this neuron has memory, or falls.
     """
+    if type(threshold) is float:
+        return _of_number(largest, steps, scale, threshold, decay, gain, neuron)
+    return _of_thresholds(largest, steps, scale, threshold, decay, gain, neuron)
+
+
+def _of_thresholds(
+    largest: int,
+    steps: int,
+    scale: float,
+    threshold: npt.ArrayLike,
+    decay: float,
+    gain: float,
+    neuron: Neuron,
+) -> npt.NDArray[np.int32] | None:
     if largest >= _LARGEST or (steps > 1 and decay != 0):
         return None
     limits = np.asarray(threshold, np.float32)
     if limits.ndim > 1:
         return None
     return _searched(largest, float(scale), limits.tobytes(), float(decay), float(gain), neuron)
+
+
+_of_number = lru_cache(maxsize=256)(_of_thresholds)
 
 
 @lru_cache(maxsize=256)

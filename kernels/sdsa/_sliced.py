@@ -102,6 +102,51 @@ def _counted(planes: Any, count: Any, reached: Any, fired: Any) -> Any:
     return _or(reached, carry)
 
 
+@inlined
+def _counted_eight(planes: Any, count: Any, reached: Any, tile: Any, causal: Any) -> Any:
+    """`_counted` for the eight rows of the tile; `causal` leaves there what it gives after each.
+
+    Plane by plane, so that a plane stays in a register while eight tokens are added to it.
+    """
+    a, b, c, d = (
+        _load(tile, 0), _load(tile, LANES), _load(tile, 2 * LANES), _load(tile, 3 * LANES)
+    )  # fmt: skip
+    e, f, g, h = (
+        _load(tile, 4 * LANES), _load(tile, 5 * LANES), _load(tile, 6 * LANES),
+        _load(tile, 7 * LANES),
+    )  # fmt: skip
+    for p in range(count):
+        first = _load(planes, p * LANES)
+        second = _xor(first, a)
+        third = _xor(second, b)
+        fourth = _xor(third, c)
+        fifth = _xor(fourth, d)
+        sixth = _xor(fifth, e)
+        seventh = _xor(sixth, f)
+        eighth = _xor(seventh, g)
+        _store(planes, p * LANES, _xor(eighth, h))
+        a, b, c, d = _and(first, a), _and(second, b), _and(third, c), _and(fourth, d)
+        e, f, g, h = _and(fifth, e), _and(sixth, f), _and(seventh, g), _and(eighth, h)
+    a = _or(reached, a)
+    b = _or(a, b)
+    c = _or(b, c)
+    d = _or(c, d)
+    e = _or(d, e)
+    f = _or(e, f)
+    g = _or(f, g)
+    h = _or(g, h)
+    if causal:
+        _store(tile, 0, a)
+        _store(tile, LANES, b)
+        _store(tile, 2 * LANES, c)
+        _store(tile, 3 * LANES, d)
+        _store(tile, 4 * LANES, e)
+        _store(tile, 5 * LANES, f)
+        _store(tile, 6 * LANES, g)
+        _store(tile, 7 * LANES, h)
+    return h
+
+
 @compiled
 def gated(
     q_: Any, k_: Any, v_: Any, edge: int, causal: bool, out_: Words, planes_: Words, tile_: Words
@@ -123,10 +168,7 @@ def gated(
         for t in range(0, whole, LANES):
             at = g * tokens + t
             _gather(k, v, at, tokens, tile)
-            for i in range(LANES):
-                reached = _counted(planes, count, reached, _load(tile, i * LANES))
-                if causal:
-                    _store(tile, i * LANES, reached)
+            reached = _counted_eight(planes, count, reached, tile, causal)
             if causal:
                 _scatter(q, tile, at, tokens, out)
         for t in range(whole, tokens):
