@@ -29,7 +29,7 @@ def _place() -> Callable[[Any], int]:
     """Address of an array's elements; numpy's own ways to it take ten times as long."""
     if available():
         return entry(_address, ARRAY)
-    return lambda array: array.__array_interface__["data"][0]  # type: ignore[no-any-return]
+    return lambda array: array.__array_interface__["data"][0]
 
 
 @compiled

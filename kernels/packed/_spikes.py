@@ -118,7 +118,7 @@ class PackedSpikes:
         held = spikes.__dict__  # the class is frozen; and item by item is the quickest
         held["words"], held["shape"], held["levels"] = words, shape, levels
         held["signed"], held["code"], held["time_axis"] = signed, code, time_axis
-        words.setflags(False)
+        words.setflags(write=False)
         return spikes
 
     def _check_planes(self) -> None:
