@@ -24,15 +24,15 @@ SIZES = {
 }
 
 
-def imported(export, folder):
+def imported(export, folder, **options):
     path = folder / "network.nir"
     path.write_bytes(export.file.tobytes())
-    return read_nir(path, time_step=export.time_step)
+    return read_nir(path, time_step=export.time_step, **options)
 
 
 def compare(name, export, folder):
     """Every spike of every layer, and the readout's voltage."""
-    found = imported(export, folder)
+    found = imported(export, folder, hop_delay=0.0)
     assert {p.name: p.size for p in found.network} == SIZES[name]
     before = np.zeros((1, export.spikes_in.shape[1]))
     spikes_in = np.concatenate([before, export.spikes_in])

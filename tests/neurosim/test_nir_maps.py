@@ -151,7 +151,7 @@ def test_delays_of_elements_and_of_two_paths():
         [("in", "twice"), ("twice", "lif"), ("in", "late"), ("late", "mix"), ("mix", "lif"),
          ("lif", "out")],
     )  # fmt: skip
-    (projection,) = read_nir(graph).network.projections
+    (projection,) = read_nir(graph, hop_delay=0.0).network.projections
     synapses = projection.synapses
     pre = np.repeat(np.arange(3), np.diff(synapses.offsets))
     found = sorted(zip(pre, synapses.targets, synapses.weight, synapses.delay, strict=True))

@@ -86,7 +86,7 @@ def test_round_trip(time_step, tmp_path):
     network = every_kind()
     path = tmp_path / "network.nir"
     notes = write_nir(network, path, time_step=time_step)
-    found = read_nir(path, time_step=time_step)
+    found = read_nir(path, time_step=time_step, hop_delay=0.0)
     assert_same(network, found.network, rtol=1e-12 if time_step else 1e-15)
     assert notes == ("z_input: its spikes (SpikeSource) are not in NIR, an Input is",)
     assert found.inputs == ("z_input",)
@@ -114,14 +114,14 @@ def test_biases_come_back_as_resting_voltages_and_starting_currents():
         nir.Affine(np.eye(2), np.array([0.5, 0.25])),
         nir.CubaLIF(0.005 * one, 0.01 * one, 2.0 * one, 0.0 * one, one, 0 * one, 4.0 * one),
     )
-    network = read_nir(graph).network
+    network = read_nir(graph, hop_delay=0.0).network
     np.testing.assert_allclose(network["lif"].parameter("resting_voltage"), [1.125, -0.375])
     np.testing.assert_allclose(entries(network.projections[0].synapses)[2], 3.0 * 2.0 / 0.01)
     cuba = network["cubalif"]
     np.testing.assert_allclose(cuba.parameter("resting_voltage"), [4.0, 2.0])
     np.testing.assert_allclose(cuba.initial["excitatory"], [-4.0, -2.0])  # I starts at 0
     np.testing.assert_allclose(entries(network.projections[1].synapses)[2], 2.0 * 4.0 / 0.005)
-    again = read_nir(to_nir(network)[0]).network
+    again = read_nir(to_nir(network)[0], hop_delay=0.0).network
     assert_same(network, again, rtol=1e-14)
 
 
@@ -153,7 +153,7 @@ def test_any_feed_forward_network_comes_back(sizes, seed, clocked):
     network = build.network()
     time_step = 1e-4 if clocked else None
     graph, _ = to_nir(network, time_step=time_step)
-    assert_same(network, read_nir(graph, time_step=time_step).network, rtol=1e-9)
+    assert_same(network, read_nir(graph, time_step=time_step, hop_delay=0.0).network, rtol=1e-9)
 
 
 def test_receptors_with_one_time_constant_join(tmp_path):
@@ -184,14 +184,14 @@ def test_nested_graphs_open_and_loops_take_a_step():
         [("input", "fc"), ("fc", "rnn"), ("rnn", "out")],
         type_check=False,
     )  # fmt: skip
-    found = read_nir(graph, time_step=1e-3)
+    found = read_nir(graph, time_step=1e-3, hop_delay=0.0)
     assert [p.name for p in found.network] == ["input", "rnn.lif"]
     delays = {(p.source, p.target): p.synapses.delay for p in found.network.projections}
     assert delays == {("input", "rnn.lif"): 0.0, ("rnn.lif", "rnn.lif"): 1e-3}
     assert found.outputs == {"out": "rnn.lif"}
     with pytest.raises(ValueError, match="closes a loop that takes no time"):
         read_nir(graph)
-    loop = read_nir(graph, loop_delay=2e-3).network.projections[1]
+    loop = read_nir(graph, loop_delay=2e-3, hop_delay=0.0).network.projections[1]
     assert loop.synapses.delay == 2e-3
 
 

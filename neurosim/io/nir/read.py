@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,9 +11,10 @@ import numpy as np
 
 from neurosim.io.nir.graph import NEURONS, FlatGraph, load
 from neurosim.io.nir.maps import Shape
-from neurosim.io.nir.neurons import neurons
+from neurosim.io.nir.neurons import Neurons, neurons
 from neurosim.io.nir.paths import Paths
 from neurosim.io.nir.reading import Reading
+from neurosim.io.nir.timing import retime, set_back
 from neurosim.populations import (
     CrossbarSynapses,
     PoissonSource,
@@ -25,6 +27,7 @@ from neurosim.populations import (
 
 ORDER = "neurosim_populations"
 """Key of the graph's metadata that keeps the order of our populations: HDF5 sorts by name."""
+_HOP = 1e-4
 _CONTINUOUS = (
     "read as continuous time, a spike a pulse of area 1 s; for a graph that snnTorch, Norse or "
     "SpikingJelly wrote give their time step (0.1 ms, 1 ms and 0.1 ms by default)"
@@ -37,13 +40,15 @@ class ImportedNetwork:
 
     `inputs`: populations of Input nodes; `outputs`: Output node -> population it reads (of a
     population that never fires, the voltage is the output); `shapes`: population -> shape in NIR,
-    numbered in C order; `notes`: what the reader should know, every approximation included.
+    numbered in C order; `lags`: population -> s that its spikes come later than in NIR; `notes`:
+    what the reader should know, every approximation included.
     """
 
     network: SpikingNetwork
     inputs: tuple[str, ...]
     outputs: Mapping[str, str]
     shapes: Mapping[str, Shape]
+    lags: Mapping[str, float]
     notes: tuple[str, ...]
 
     def with_inputs(self, sources: Mapping[str, SpikeSource | PoissonSource]) -> ImportedNetwork:
@@ -67,6 +72,7 @@ def read_nir(
     *,
     time_step: float | None = None,
     inputs: Mapping[str, SpikeSource | PoissonSource] | None = None,
+    hop_delay: float | None = None,
     loop_delay: float | None = None,
 ) -> ImportedNetwork:
     """Import a NIR graph.
@@ -77,8 +83,12 @@ def read_nir(
             1 s. A number (s) reads them as the training frameworks step them: forward Euler, a
             spike as the number 1 during one step; simulate with the same time step then.
         inputs: Input node -> its spikes; without, an input is silent.
-        loop_delay: s, of projections that close a loop; default: the time step. NIR's edges take
-            no time, and spikes that run in a circle in no time have no order.
+        hop_delay: s, what a spike takes from one population to the next at least; default: the
+            time step, or 0.1 ms. NIR's edges take no time, but the engines need some. All ways to
+            a population are made equally longer and its start as much later, so that it does what
+            it does in NIR, later by `lags`. 0 keeps NIR's delays.
+        loop_delay: s, of projections that close a loop and have none; default: the time step, as
+            in the frameworks. Spikes that run in a circle in no time would have no order.
 
     Returns:
         the network, its inputs and outputs, and notes on what was changed.
@@ -92,42 +102,55 @@ def read_nir(
     names = _ordered(graph, [name for name in graph.nodes if paths.is_population(name)])
     if not names:
         raise ValueError("expected a graph with neurons or inputs, got none")
-    populations, projections, notes = [], [], []
-    depth = _depths(graph, names)
+    signals = {name: paths.entering(name) for name in names if graph.kind(name) in NEURONS}
+    hop = (time_step or _HOP) if hop_delay is None else hop_delay
+    loop = time_step if loop_delay is None else loop_delay
+    lags = retime(signals, _depths(graph, names), hop, loop)
+    populations, projections = [], []
+    notes = [_CONTINUOUS if time_step is None else _clocked(time_step)]
+    if any(lags.values()):
+        late = ", ".join(f"{name} {lag * 1e3:g} ms" for name, lag in lags.items() if lag)
+        notes.append(f"{late} later than in NIR, whose edges take no time: a hop takes {hop:g} s")
     for name in names:
-        kind, shape = graph.kind(name), paths.shape(name)
-        size = int(np.prod(shape))
-        if kind not in NEURONS:
+        shape = paths.shape(name)
+        if name not in signals:
             silent = SpikeSource(np.zeros(0), np.zeros(0, np.int64))
-            populations.append(Population(name, size, silent))
+            populations.append(Population(name, math.prod(shape), silent))
             continue
-        signal = paths.entering(name)
-        try:
-            made = neurons(name, kind, graph.nodes[name], shape, signal.bias, reading)
-        except ValueError as error:
-            text = str(error)
-            raise ValueError(text if text.startswith("node") else f"node {name}: {text}") from error
-        populations.append(Population(name, size, made.model, made.initial))
+        made = _neurons(name, graph, shape, signals[name].bias, reading)
+        initial = set_back(made, lags[name])
+        if initial is None:
+            initial = made.initial
+            notes.append(
+                f"{name} starts at 0 s, not at {lags[name] * 1e3:g} ms: its drift alone makes it "
+                "fire in that time; its first spikes may differ"
+            )
+        populations.append(Population(name, math.prod(shape), made.model, initial))
         notes += [made.note] if made.note else []
-        for source_name in [other for other in names if other in signal.parts]:
-            matrix, ids, delays = signal.parts[source_name]
-            if depth[source_name] >= depth[name] and not (delays > 0.0).all():
-                delays = _loop_delays(source_name, name, delays, reading, loop_delay)
-            source_size = int(np.prod(paths.shape(source_name)))
-            synapses = _synapses(matrix, ids, delays, made.jump, source_size)
+        for source_name in [other for other in names if other in signals[name].parts]:
+            part = signals[name].parts[source_name]
+            synapses = _synapses(*part, made.jump, math.prod(paths.shape(source_name)))
             if synapses is None:
                 notes.append(f"{source_name} -> {name}: all weights are 0; left out")
             else:
                 projections.append(Projection(source_name, name, synapses, made.receptor))
-    notes.insert(0, _CONTINUOUS if time_step is None else _clocked(time_step))
     imported = ImportedNetwork(
         SpikingNetwork(tuple(populations), tuple(projections)),
-        tuple(name for name in names if graph.kind(name) == "Input"),
+        tuple(name for name in names if name not in signals),
         _outputs(graph, paths),
         {name: paths.shape(name) for name in names},
+        lags,
         tuple(notes),
     )
     return imported.with_inputs(inputs) if inputs else imported
+
+
+def _neurons(name: str, graph: FlatGraph, shape: Shape, bias: Any, reading: Reading) -> Neurons:
+    try:
+        return neurons(name, graph.kind(name), graph.nodes[name], shape, bias, reading)
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if text.startswith("node") else f"node {name}: {text}") from error
 
 
 def _clocked(time_step: float) -> str:
@@ -168,20 +191,6 @@ def _depths(graph: FlatGraph, names: list[str]) -> dict[str, int]:
                     depth[target] = here
                 front.append((target, here))
     return {name: depth.get(name, len(names)) for name in names}
-
-
-def _loop_delays(
-    source: str, target: str, delays: Any, reading: Reading, loop_delay: float | None
-) -> Any:
-    """Zero delays of a projection that leads back, replaced."""
-    given = reading.time_step if loop_delay is None else loop_delay
-    if given is None or not given > 0.0:
-        raise ValueError(
-            f"{source} -> {target} closes a loop that takes no time, in which spikes have no "
-            "order; pass time_step= (the frameworks' recurrence takes a step) or loop_delay=, or "
-            "put a Delay node there"
-        )
-    return np.where(delays > 0.0, delays, given)
 
 
 def _synapses(
