@@ -32,7 +32,12 @@ COUNTS: dict[str, str] = {
     "neuron_spikes": "spikes emitted, sum |n|",
     "neuron_windows": "physical neurons times tokens, silent ones included",
     "packets": "spike packets put on the mesh",
-    "hops": "packet-hops on the mesh",
+    "hops": "packet-hops on the mesh, within chips",
+    "chip_hops": "packet-hops between chips",
+    "end_packets": "packets that close a bank's window on a chip without a common clock",
+    "end_hops": "hops of these packets within chips",
+    "end_chip_hops": "hops of these packets between chips",
+    "dropped": "(packet or word, target) pairs that dead links or tiles cut off",
     "accumulator_reads": "words read from an accumulator",
     "accumulator_writes": "words written to an accumulator",
     "additions": "integer additions, subtractions and bitwise operations outside the crossbars",
@@ -41,9 +46,11 @@ COUNTS: dict[str, str] = {
     "shifts": "bit shifts of a word (decay, hashing)",
     "embedding_reads": "words read from the embedding table",
     "value_hops": "word-hops on the mesh: sums on their way to an accumulator or a bank",
+    "value_chip_hops": "word-hops between chips",
 }
+_WORDS = ("value_hops", "value_chip_hops", "dropped")
 EMITS: dict[type, frozenset[str]] = {
-    Embedding: frozenset({"embedding_reads", "additions", "shifts", "value_hops"}),
+    Embedding: frozenset({"embedding_reads", "additions", "shifts", *_WORDS}),
     Crossbar: frozenset(
         {
             "synaptic_operations",
@@ -51,12 +58,25 @@ EMITS: dict[type, frozenset[str]] = {
             "row_pulses",
             "weight_fetches",
             "conversions",
-            "value_hops",
+            *_WORDS,
         }
     ),
-    NeuronBank: frozenset({"neuron_spikes", "neuron_windows", "conversions", "packets", "hops"}),
-    Accumulator: frozenset({"accumulator_reads", "accumulator_writes", "additions", "value_hops"}),
-    AttentionUnit: frozenset({"state_reads", "state_writes", "additions", "shifts", "value_hops"}),
+    NeuronBank: frozenset(
+        {
+            "neuron_spikes",
+            "neuron_windows",
+            "conversions",
+            "packets",
+            "hops",
+            "chip_hops",
+            "end_packets",
+            "end_hops",
+            "end_chip_hops",
+            "dropped",
+        }
+    ),
+    Accumulator: frozenset({"accumulator_reads", "accumulator_writes", "additions", *_WORDS}),
+    AttentionUnit: frozenset({"state_reads", "state_writes", "additions", "shifts", *_WORDS}),
     Readout: frozenset(),
 }
 EMITS[DelayCrossbar] = EMITS[Crossbar]
@@ -77,16 +97,20 @@ class PhaseCounts:
     """Counts and integrated energies of one phase ("prefill" or "decode").
 
     `counts`: node name -> count name -> int; `joules`: node name -> mechanism -> J, what the
-    simulator integrated itself. Both are totals over the `tokens` of the phase.
+    simulator integrated itself. Both are totals over the `tokens` of the phase. `seconds`: what
+    the phase took, where the time of its packets was simulated; None: windows decide.
     """
 
     tokens: int
     counts: Mapping[str, Mapping[str, int]]
     joules: Mapping[str, Mapping[str, float]]
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         if self.tokens < 1:
             raise ValueError(f"expected a phase of at least one token, got {self.tokens}")
+        if self.seconds is not None and not 0.0 <= self.seconds < math.inf:
+            raise ValueError(f"expected seconds >= 0 of a phase, got {self.seconds}")
         for node, counts in self.counts.items():
             for name, value in counts.items():
                 if name not in COUNTS:

@@ -6,6 +6,7 @@ static  = (tiles P_tile + P_chip) t_token
 decode:   t_token = d t_w          one stream, nothing overlaps; d windows of t_w
 prefill:  t_token = (n + d - 1) t_w / n    n prompt tokens follow each other through the d
           stages, one window apart (a layer's state needs only the token before)
+Where the run simulated the time of packets, t_token is the simulated time of the phase over n.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ _CHIP_NAMES = {  # price here -> number of the chip description
     "inject": "routing.inject_energy",
     "hop": "routing.hop_energy",
     "value_hop": "routing.value_hop_energy",
+    "chip_hop": "routing.chip_hop_energy",
     "tile_power": "static.tile_power",
     "chip_power": "static.chip_power",
     "tile_rows": "tile.rows",
@@ -69,7 +71,8 @@ def chip_prices(numbers: Mapping[str, object]) -> PriceList:
 
 
 class Placed(Protocol):
-    """What the account needs of a placement: tiles by node, depth in windows, bits of packets."""
+    """What the account needs of a placement: tiles by node, depth in windows, bits of packets,
+    chips."""
 
     @property
     def tiles(self) -> Mapping[str, int]: ...
@@ -77,6 +80,8 @@ class Placed(Protocol):
     def depth(self) -> int: ...
     @property
     def packet_bits(self) -> Mapping[str, int]: ...
+    @property
+    def chips(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class PlacementFacts:
     tiles: Mapping[str, int]
     depth: int
     packet_bits: Mapping[str, int]
+    chips: int = 1
 
 
 def windows_per_token(phase: str, tokens: int, depth: int) -> float:
@@ -164,9 +170,13 @@ def _node_terms(
             account.unpriced.add(f"{node.name}: neuron (integrated by the simulator)")
         add("conversion", "conversions", "dac")
         add("routing", "packets", "inject")
-        if count("hops"):
+        add("routing", "end_packets", "inject")
+        for name in ("hops", "end_hops", "chip_hops", "end_chip_hops"):
+            if not count(name):
+                continue
             if node.name in facts.packet_bits:
-                add("routing", "hops", "hop", facts.packet_bits[node.name])
+                price = "chip_hop" if "chip" in name else "hop"
+                add("routing", name, price, facts.packet_bits[node.name])
             else:
                 account.unpriced.add(f"{node.name}: packet bits")
     elif isinstance(node, Accumulator):
@@ -184,6 +194,8 @@ def _node_terms(
         add("embedding", "shifts", "shift")
     if count("value_hops"):
         add("routing", "value_hops", "value_hop", 32)
+    if count("value_chip_hops"):
+        add("routing", "value_chip_hops", "chip_hop", 32)
 
 
 def token_energy(
@@ -201,7 +213,7 @@ def token_energy(
     """
     phase.check(network)
     account = _Account(prices, phase.tokens)
-    windows = windows_per_token(name, phase.tokens, facts.depth)
+    windows, timed = windows_per_token(name, phase.tokens, facts.depth), ""
     for node in network:
         account.layer, account.node = network.layer[node.name], node.name
         _node_terms(account, node, phase, facts, evidence)
@@ -214,6 +226,8 @@ def token_energy(
             f"{', '.join(sorted(account.unpriced))}; price them in the chip description"
         )
     assert control and power and rest and window  # all priced, or refused above
+    if phase.seconds is not None:
+        windows, timed = phase.seconds / phase.tokens / window.value, " (simulated time)"
     static: list[Term] = []
     for layer in dict.fromkeys(network.layer[node.name] for node in network):
         own = joules_of(term for term in dynamic if term.layer == layer)
@@ -223,6 +237,9 @@ def token_energy(
         if tiles:
             where = network.layer[node.name]
             amount = tiles * windows
-            static.append(priced(where, node.name, "static", "tile-windows", amount, power, window))
-    static.append(priced("chip", "chip", "static", "windows", windows, rest, window))
+            static.append(
+                priced(where, node.name, "static", f"tile-windows{timed}", amount, power, window)
+            )
+    what, all_chips = f"windows{timed}", facts.chips * windows
+    static.append(priced("chip", "chip", "static", what, all_chips, rest, window))
     return Breakdown((*dynamic, *static), windows * window.value)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.energy.counts import PhaseCounts
+from neurosim.events.mesh.report import PhaseTraffic
 
 
 @dataclass
@@ -38,8 +39,8 @@ class Ledger:
         for name, amount in amounts.items():
             totals[name] = totals.get(name, 0.0) + amount
 
-    def freeze(self) -> PhaseCounts:
-        """The finished phase."""
+    def freeze(self, seconds: float | None = None) -> PhaseCounts:
+        """The finished phase; `seconds` that it took, if they were simulated."""
         counts = {
             node: {name: amount * self.tokens for name, amount in amounts.items()}
             for node, amounts in self.each_token.items()
@@ -49,7 +50,7 @@ class Ledger:
             for name, amount in amounts.items():
                 totals[name] = totals.get(name, 0) + int(amount)
         joules = {node: dict(joules) for node, joules in self.joules.items()}
-        return PhaseCounts(self.tokens, counts, joules)
+        return PhaseCounts(self.tokens, counts, joules, seconds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +65,8 @@ class Run:
     """Physical neurons of the chip."""
     window_s: float
     windows_per_token: int
+    traffic: Mapping[str, PhaseTraffic] = field(default_factory=dict)
+    """Phase -> what the mesh did; empty where packets take no time."""
 
     @property
     def total_spikes(self) -> int:

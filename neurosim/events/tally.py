@@ -34,6 +34,11 @@ class Tally:
         self.total, self.active, weighted = _count(spikes, hops, once, self.sizes)
         return int(weighted)
 
+    def over(self, spikes: npt.NDArray[np.int8], each: npt.NDArray[np.int64], once: bool) -> int:
+        """Sum over the counted window's packets of `each` (N,): one per channel, or per spike."""
+        packets = spikes != 0 if once else np.abs(spikes.astype(np.int64))
+        return int(np.dot(packets.astype(np.int64), each))
+
     def weighted(self, fan_out: npt.NDArray[np.float64]) -> float:
         """sum |n| fan_out of the channels (N,)."""
         return float(np.dot(self.sizes, fan_out))

@@ -176,7 +176,7 @@ def test_read_noise_needs_pulses(chips: dict[str, ChipDescription]) -> None:
     simulator = Simulator(network, noisy, 0)
     seen = []
     fire = simulator.banks["after"].fire
-    simulator.banks["after"].fire = lambda charge, window: (  # type: ignore[method-assign]
+    simulator.banks["after"].fire = lambda charge, window, times=None: (  # type: ignore[method-assign]
         seen.append(charge.copy()), fire(charge, window)
     )[1]  # fmt: skip
     for token in (0, 1, 2, 3):

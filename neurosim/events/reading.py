@@ -1,0 +1,152 @@
+"""Reading crossbars: column sums of the spikes that arrived, their counts and their energy.
+
+Where packets are lost (dead links and tiles, late packets that are dropped) the tiles of a crossbar
+see different spikes; then each column block is read with its own. A row's energy is known for the
+whole row: what a pulse on some of its blocks costs is taken as their share of its columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from neurosim.events.workspace import Values, Workspace
+from neurosim.kernels.spike_linear import spike_linear
+from neurosim.kernels.spike_taps import spike_taps
+from neurosim.network import Accumulator, Crossbar, DelayCrossbar, Readout
+
+Action = Callable[[], None]
+Deliver = Callable[[Values], None]
+
+
+def _reader(work: Workspace, name: str) -> Callable[[Values, int | npt.NDArray[np.int64]], Values]:
+    """Column sums as they leave a crossbar: with read noise, digitised where `_converted`."""
+    programmed, converted = work.crossbars[name], _converted(work, name)
+    if converted:
+        work.count_each_token(name, conversions=work.network[name].size)
+
+    def read(sums: Values, pulses: int | npt.NDArray[np.int64]) -> Values:
+        return programmed.read(sums, pulses, len(work.tokens), converted)
+
+    return read
+
+
+def _converted(work: Workspace, name: str) -> bool:
+    """Whether a crossbar's columns are digitised: they feed an accumulator or the read-out."""
+    targets = work.network.targets(name)
+    return any(isinstance(work.network[target], Accumulator | Readout) for target in targets)
+
+
+def crossbar_action(work: Workspace, node: Crossbar, source: str, deliver: Deliver) -> Action:
+    """Sums of the rows of the channels that fired."""
+    read = _reader(work, node.name)
+    if work.mesh.loses(source, node.name):
+        return _crossbar_by_blocks(work, node, source, deliver, read)
+    programmed = work.crossbars[node.name]
+    nonzero = np.count_nonzero(node.weight, axis=1).astype(np.float64)
+    outputs = node.size
+    _, column_tiles = work.placement.tiling[node.name]
+    tally, recorded = work.tally[source], work.spikes[source]
+
+    def act() -> None:
+        total = tally.total
+        sums = spike_linear(recorded[-1][None], programmed.weight)[0]
+        work.ledger.count(
+            node.name,
+            synaptic_operations=total * outputs,
+            effective_operations=int(tally.weighted(nonzero)),
+            row_pulses=total * column_tiles,
+            weight_fetches=tally.active * outputs,
+        )
+        work.ledger.burn(node.name, {"synapse": tally.weighted(programmed.row_energy)})
+        deliver(read(sums, total))
+
+    return act
+
+
+def _crossbar_by_blocks(
+    work: Workspace,
+    node: Crossbar,
+    source: str,
+    deliver: Deliver,
+    read: Callable[[Values, int | npt.NDArray[np.int64]], Values],
+) -> Action:
+    """The same, each column block with the spikes that reached it."""
+    programmed, recorded = work.crossbars[node.name], work.spikes[source]
+    _, column_tiles = work.placement.tiling[node.name]
+    columns = int(work.chip.tile.columns.value)
+    edges = [min(part * columns, node.size) for part in range(column_tiles + 1)]
+    blocks = [
+        np.ascontiguousarray(programmed.weight[:, a:b])
+        for a, b in zip(edges, edges[1:], strict=False)
+    ]
+    nonzero = [
+        np.count_nonzero(node.weight[:, a:b], axis=1)
+        for a, b in zip(edges, edges[1:], strict=False)
+    ]
+    widths = np.diff(edges)
+
+    def act() -> None:
+        seen = work.mesh.received(source, node.name, recorded[-1])
+        parts = [recorded[-1]] * column_tiles if seen is None else list(seen)
+        sizes = [np.abs(part.astype(np.int64)) for part in parts]
+        totals = np.array([size.sum() for size in sizes], np.int64)
+        active = np.array([np.count_nonzero(size) for size in sizes], np.int64)
+        sums = [
+            spike_linear(np.ascontiguousarray(part)[None], block)[0]
+            for part, block in zip(parts, blocks, strict=True)
+        ]
+        work.ledger.count(
+            node.name,
+            synaptic_operations=int(totals @ widths),
+            effective_operations=sum(int(a @ b) for a, b in zip(sizes, nonzero, strict=True)),
+            row_pulses=int(totals.sum()),
+            weight_fetches=int(active @ widths),
+        )
+        shares = widths / node.size
+        burnt = [float(size @ programmed.row_energy) for size in sizes]
+        work.ledger.burn(node.name, {"synapse": float(np.dot(burnt, shares))})
+        deliver(read(np.concatenate(sums), np.repeat(totals, widths)))
+
+    return act
+
+
+def delay_crossbar_action(
+    work: Workspace, node: DelayCrossbar, source: str, deliver: Deliver
+) -> Action:
+    """Each channel's last spikes times its taps; a tap holds the spikes that reached its tile."""
+    programmed, read = work.crossbars[node.name], _reader(work, node.name)
+    nonzero = (node.weight != 0).astype(np.float64)
+    taps, recorded = node.weight.shape[0], work.spikes[source]
+    lossy = work.mesh.loses(source, node.name)
+    rows = int(work.chip.tile.rows.value)
+    held: list[npt.NDArray[np.int8]] = []  # of every token, (row tiles, N), where packets are lost
+
+    def act() -> None:
+        used = min(taps, work.used_taps)
+        if lossy:
+            seen = work.mesh.received(source, node.name, recorded[-1])
+            tiles = work.placement.tiling[node.name][0]
+            held.append(np.broadcast_to(recorded[-1], (tiles, node.size)) if seen is None else seen)
+            recent = np.array([held[-1 - tap][tap // rows] for tap in range(used)])[::-1]
+            recent = np.ascontiguousarray(recent)
+        else:
+            recent = np.array(recorded[-used:])  # oldest first
+        sums = spike_taps(recent, programmed.weight[:used])[-1]
+        events = np.abs(recent[::-1].astype(np.float64))  # newest first
+        pulses = events.sum(axis=0)
+        total = int(pulses.sum())
+        work.ledger.count(
+            node.name,
+            synaptic_operations=total,
+            effective_operations=int(np.vdot(events, nonzero[:used])),
+            row_pulses=total,
+            weight_fetches=int(np.count_nonzero(events)),
+        )
+        burnt = float((events * programmed.row_energy[:used]).sum())
+        work.ledger.burn(node.name, {"synapse": burnt})
+        deliver(read(sums, pulses))
+
+    return act

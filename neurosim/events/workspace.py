@@ -1,0 +1,75 @@
+"""What a run on the chip carries from node to node and from token to token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from neurosim.chip.crossbar import ProgrammedCrossbar
+from neurosim.chip.description import ChipDescription
+from neurosim.chip.neuron_bank import ChipBank
+from neurosim.chip.placement import Placement
+from neurosim.events.mesh import Mesh
+from neurosim.events.recorder import Ledger
+from neurosim.events.tally import Tally
+from neurosim.network import AttentionUnit, Network
+
+Values = npt.NDArray[np.generic]
+
+
+@dataclass(eq=False)
+class Workspace:
+    """The chip with its network, and the state of the run.
+
+    `value`: node -> the sums it holds in the current token. `spikes`: bank -> counts of every token
+    so far. `tally`: bank -> counts of the last window. `states`: attention unit -> S (H, D, D).
+    `logits` of every token. `text_start`: tokens before the current text. `each_token`: node ->
+    counts that every token adds.
+    """
+
+    network: Network
+    chip: ChipDescription
+    placement: Placement
+    banks: Mapping[str, ChipBank]
+    crossbars: Mapping[str, ProgrammedCrossbar]
+    mesh: Mesh
+    each_token: dict[str, dict[str, int]] = field(default_factory=dict)
+    tokens: list[int] = field(default_factory=list)
+    text_start: int = 0
+    value: dict[str, Values] = field(default_factory=dict)
+    logits: list[npt.NDArray[np.float64]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.spikes: dict[str, list[npt.NDArray[np.int8]]] = {name: [] for name in self.banks}
+        self.tally = {name: Tally(np.zeros(bank.size)) for name, bank in self.banks.items()}
+        self.states: dict[str, npt.NDArray[np.int32]] = {}
+        self.ledgers = {"prefill": Ledger(self.each_token)}
+        self.ledger = self.ledgers["prefill"]
+        self.order = {node.name: index for index, node in enumerate(self.network)}
+        self.clear_text()
+
+    def clear_text(self) -> None:
+        """Start a new text: attention states and delayed spikes are cleared, counts go on."""
+        self.text_start = len(self.tokens)
+        for node in self.network.of(AttentionUnit):
+            assert isinstance(node, AttentionUnit)
+            shape = (node.heads, node.head_size, node.head_size)
+            self.states[node.name] = np.zeros(shape, np.int32)
+
+    def begin(self, phase: str) -> None:
+        """From here on count for `phase`."""
+        self.ledger = self.ledgers.setdefault(phase, Ledger(self.each_token))
+
+    def count_each_token(self, node: str, **amounts: int) -> None:
+        """Count for every token from now on, whatever spikes."""
+        totals = self.each_token.setdefault(node, {})
+        for name, amount in amounts.items():
+            totals[name] = totals.get(name, 0) + int(amount)
+
+    @property
+    def used_taps(self) -> int:
+        """Tokens of the current text, the current one included."""
+        return len(self.tokens) - self.text_start
