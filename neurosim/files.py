@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -36,3 +37,25 @@ def replace_file(path: Path, data: bytes) -> None:
     """Write to a temporary file beside `path`, then rename, so that a crash loses nothing."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(data)
+
+
+@contextmanager
+def replacing_all(folder: Path) -> Iterator[Path]:
+    """A temporary folder inside `folder` for several files that belong together.
+
+    At the end each is moved into `folder`; on any error none is.
+    """
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".unfinished."))
+    try:
+        yield temporary
+        for file in sorted(temporary.iterdir()):
+            os.replace(file, folder / file.name)
+        temporary.rmdir()
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if made:
+            with suppress(OSError):  # something else is in it by now
+                folder.rmdir()
+        raise

@@ -14,6 +14,8 @@ __all__ = ["main"]
 SUBCOMMANDS = {
     "run": "generate text on a simulated chip and report what a token costs",
     "eval": "held-out bits per byte: the model, its ANN twin, a Kneser-Ney 5-gram",
+    "report": "what a token costs on several systems, beside fair baselines; HTML, JSON, CSV",
+    "simulate": "a spiking network in time: NIR files, CUBA, COBA, Brunel, your own",
     "train": "train a model from a TOML file; resumes where it stopped",
     "profile": "time the spike kernels beside the best dense forms",
     "data": "list and fetch the texts",

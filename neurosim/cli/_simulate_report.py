@@ -1,0 +1,189 @@
+"""What `neurosim simulate` says of a recording: numbers, table, files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from neurosim import __version__
+from neurosim.cli import _simulate_plots as plots
+from neurosim.cli._simulate_network import Subject
+from neurosim.events import engines
+from neurosim.events.recording import Recording
+from neurosim.events.simulate import Options
+from neurosim.files import replacing_all
+from neurosim.io.events_parquet import EventBatch, write_events
+
+_BATCH = 1 << 20
+_FEWEST = 3  # intervals of a neuron whose variation counts
+
+
+def variation(recording: Recording, population: str) -> tuple[float | None, int]:
+    """Mean over neurons of the coefficient of variation of their inter-spike intervals.
+
+    Only neurons with at least three intervals count; returns None without any, and their number.
+    """
+    times, neurons = recording.spikes(population)
+    order = np.lexsort((times, neurons))
+    neurons, gaps = neurons[order], np.diff(times[order])
+    same = np.diff(neurons) == 0
+    gaps, owner = gaps[same], neurons[1:][same]
+    size = recording.network[population].size
+    count = np.bincount(owner, minlength=size)
+    chosen = count >= _FEWEST
+    if not chosen.any():
+        return None, 0
+    total = np.bincount(owner, gaps, size)
+    mean = total / np.maximum(count, 1)
+    spread = np.bincount(owner, (gaps - mean[owner]) ** 2, size) / np.maximum(count, 1)
+    return float((np.sqrt(spread[chosen]) / mean[chosen]).mean()), int(chosen.sum())
+
+
+def engine_choices(subject: Subject, options: Options) -> dict[str, Any]:
+    """Engine -> predicted CPU seconds a simulated second, or why it cannot."""
+    choices: dict[str, Any] = {}
+    for name, engine in engines.available().items():
+        reason = engine.supports(subject.network, options)
+        if reason is None:
+            cost = engine.cost(subject.network, options)
+            choices[name] = {"predicted_cpu_s_per_s": cost}
+        else:
+            choices[name] = {"refused": reason}
+    return choices
+
+
+def report(
+    subject: Subject, recording: Recording, options: Options, asked: str, cpu: dict[str, float]
+) -> dict[str, Any]:
+    """Everything as plain numbers, for JSON."""
+    populations = {}
+    for item in recording.network:
+        cv, neurons = variation(recording, item.name)
+        populations[item.name] = {
+            "model": type(item.model).__name__,
+            "neurons": item.size,
+            "spikes": len(recording.spikes(item.name)[0]),
+            "rate_Hz": recording.rate(item.name),
+            "isi_cv": cv,
+            "isi_cv_neurons": neurons,
+        }
+    found: dict[str, Any] = {
+        "neurosim": __version__,
+        "network": subject.name,
+        "neurons": recording.network.size,
+        "synapses": recording.network.synapse_count,
+        "notes": list(subject.notes),
+        "duration_s": recording.duration,
+        "interrupted": recording.interrupted,
+        "engine": recording.engine,
+        "engine_asked": asked,
+        "engines": engine_choices(subject, options),
+        "time_step_s": options.time_step,
+        "precision": options.precision,
+        "threads": options.threads,
+        "seed": recording.seed,
+        "cpu_s": cpu,
+        "rtf": cpu["run"] / recording.duration if recording.duration else None,
+        "counts": {key: int(value) for key, value in recording.counts.items()},
+        "energy_J": {name: dict(parts) for name, parts in recording.energy.items()},
+        "populations": populations,
+    }
+    if subject.imported is not None:
+        found["outputs"] = dict(subject.imported.outputs)
+        found["lags_s"] = dict(subject.imported.lags)
+    return found
+
+
+def why(data: dict[str, Any]) -> str:
+    """The engine and the reason it ran."""
+    costs = [
+        f"{name} {item['predicted_cpu_s_per_s']:.3g}"
+        for name, item in data["engines"].items()
+        if "refused" not in item
+    ]
+    if data["engine_asked"] != "auto":
+        reason = "asked for"
+    elif len(costs) == 1:
+        reason = "the only one that can carry this network"
+    else:
+        reason = f"cheapest of {', '.join(costs)} predicted CPU s per simulated s"
+    return f"engine {data['engine']}: {reason}"
+
+
+def show(data: dict[str, Any], console: Console) -> None:
+    """The table on the terminal."""
+    state = " (interrupted)" if data["interrupted"] else ""
+    lines = [
+        f"{data['network']}: {data['neurons']} neurons, {data['synapses']} synapses, "
+        f"{data['duration_s'] * 1e3:g} ms simulated{state}",
+        why(data),
+        f"CPU {data['cpu_s']['run']:.3g} s ({data['rtf']:.3g} s per simulated second), after "
+        f"{data['cpu_s']['warm_up']:.3g} s of loading; {data['precision']}, seed {data['seed']}",
+        ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in data["counts"].items()),
+    ]
+    for line in [*lines, *(f"note: {note}" for note in data["notes"])]:
+        console.print(Text(line))
+    table = Table(box=None, pad_edge=False)
+    for name in ("population", "model"):
+        table.add_column(name)
+    for name in ("neurons", "spikes", "rate / Hz", "ISI CV"):
+        table.add_column(name, justify="right")
+    for name, row in data["populations"].items():
+        cv = "-" if row["isi_cv"] is None else f"{row['isi_cv']:.3f}"
+        table.add_row(
+            Text(name), row["model"], str(row["neurons"]), str(row["spikes"]),
+            f"{row['rate_Hz']:.3f}", cv,
+        )  # fmt: skip
+    console.print(table)
+    for name, parts in data["energy_J"].items():
+        text = ", ".join(f"{key} {value:.3g} J" for key, value in parts.items())
+        console.print(Text(f"energy of {name}: {text}"))
+
+
+def spike_batches(recording: Recording) -> Iterator[EventBatch]:
+    """All spikes as event batches; `neuron` counts within the population."""
+    names = np.array([item.name for item in recording.network])
+    first = np.array([recording.network.first[name] for name in names])
+    for start in range(0, len(recording.times), _BATCH):
+        part = slice(start, start + _BATCH)
+        neurons = recording.neurons[part]
+        owner = np.searchsorted(first, neurons, side="right") - 1
+        yield EventBatch(recording.times[part], neurons - first[owner], names[owner], "spike")
+
+
+def write(data: dict[str, Any], recording: Recording, options: Options, folder: Path) -> list[Path]:
+    """report.json, events.parquet, the raster, and traces if there are any. All or none."""
+    metadata = {key: str(data[key]) for key in ("network", "engine", "seed", "duration_s")}
+    with replacing_all(folder) as place:
+        (place / "report.json").write_text(json.dumps(data, indent=1) + "\n")
+        write_events(place / "events.parquet", spike_batches(recording), metadata)
+        plots.save(plots.raster(recording), place / "raster")
+        if recording.traces:
+            pq.write_table(_trace_table(recording, options), place / "traces.parquet")
+            plots.save(plots.traces(recording, options.trace), place / "traces")
+        names = sorted(item.name for item in place.iterdir())
+    return [folder / name for name in names]
+
+
+def _trace_table(recording: Recording, options: Options) -> Any:
+    """time_s, population, neuron, voltage_V of every sample."""
+    columns: dict[str, list[Any]] = {"time_s": [], "layer": [], "neuron": [], "voltage_V": []}
+    for name, (times, values) in recording.traces.items():
+        numbers: Sequence[int] = options.trace[name]
+        columns["time_s"].append(np.tile(times, len(numbers)))
+        columns["layer"].append(np.full(len(times) * len(numbers), name))
+        columns["neuron"].append(np.repeat(np.asarray(numbers, np.int64), len(times)))
+        columns["voltage_V"].append(values.T.reshape(-1))
+    units = {"time_s": {"unit": "s"}, "voltage_V": {"unit": "V"}}
+    arrays = {key: pa.array(np.concatenate(parts)) for key, parts in columns.items()}
+    schema = pa.schema([pa.field(k, v.type, metadata=units.get(k)) for k, v in arrays.items()])
+    return pa.table(list(arrays.values()), schema=schema)
