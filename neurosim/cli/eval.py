@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from neurosim.chip import ChipDescription, load_chip, parse_values, with_values
-from neurosim.cli._chip_options import add_set
+from neurosim.cli._chip_options import add_chips, add_set
 from neurosim.kernels import fast_blas
 from neurosim.models.checkpoint import DEFAULT, TWIN, LoadedModel, load
 from neurosim.models.held_out import compare_held_out, held_out, test_stream
@@ -22,8 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
     parser.add_argument("--model", default=str(DEFAULT), help="model folder (default: shipped)")
     parser.add_argument("--twin", default=str(TWIN), help="the ANN twin's folder")
-    parser.add_argument("--chip", help="also on this chip: ideal, ag_v2c_w or a .toml")
+    parser.add_argument(
+        "--chip", help="also on this chip: a shipped one (ideal, ag_v2c_w, ...) or a .toml"
+    )
     add_set(parser)
+    add_chips(parser)
     parser.add_argument("--tokens", type=int, default=512, help="tokens on the chip (default 512)")
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[0, 1, 2], help="chips to draw (default 0 1 2)"
@@ -47,7 +50,9 @@ def _on_chip(
             def show(stage: str, done: int, total: int, task: Any = task) -> None:
                 progress.update(task, completed=done, total=total)
 
-            found[str(seed)] = chip_bits_per_byte(network, chip, loaded, stream, seed, None, show)
+            found[str(seed)] = chip_bits_per_byte(
+                network, chip, loaded, stream, seed, None, show, options.chips
+            )
     return {
         "name": chip.name,
         "flags": list(chip.flags),

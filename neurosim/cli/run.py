@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from neurosim.chip import load_chip, parse_values, with_values
-from neurosim.cli._chip_options import add_set
+from neurosim.cli._chip_options import add_chips, add_set
 from neurosim.energy.table import terminal
 from neurosim.files import replace_file
 from neurosim.generation import Sampler
@@ -26,9 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", default=DEFAULT_PROMPT, help="text to continue")
     parser.add_argument("--tokens", type=int, default=32, help="tokens to generate (default 32)")
     parser.add_argument(
-        "--chip", default=DEFAULT_CHIP, help="ideal, ag_v2c_w or a .toml (default %(default)s)"
+        "--chip", default=DEFAULT_CHIP, help="a shipped chip or a .toml (default %(default)s)"
     )
     add_set(parser)
+    add_chips(parser)
     parser.add_argument("--seed", type=int, default=0, help="devices, noise and sampling")
     parser.add_argument("--temperature", type=float, default=Sampler.temperature)
     parser.add_argument("--top-k", type=int, default=Sampler.top_k)
@@ -59,6 +60,7 @@ def run_options(options: argparse.Namespace, progress: Progress) -> RunReport:
         options.check,
         not options.no_quality,
         show,
+        options.chips,
     )
 
 
@@ -102,21 +104,36 @@ def _quality_line(quality: dict[str, Any]) -> str:
     return f"{line}; {quality['tokens']} tokens, {quality['text']}"
 
 
+def _time_line(data: dict[str, Any]) -> str:
+    """Simulated time of a generated token, and how busy the mesh was."""
+    traffic = data["traffic"]["decode"]
+    tokens, links, spikes = traffic["token_seconds"], traffic["links"], traffic["spikes"]
+    return (
+        f"a token takes {sum(tokens) / len(tokens) * 1e3:.4g} ms; packets {spikes['median_s']:.2g} "
+        f"s (median), {spikes['longest_s']:.2g} s (longest), {spikes['congestion']:.1%} of it "
+        f"waiting, {traffic['late']} late and {traffic['late_packets_are']}, "
+        f"{traffic['dropped']} dropped; busiest link {links['highest_utilisation']:.2%} of the time"
+    )
+
+
 def _print(report: RunReport, console: Console) -> None:
     data = report.to_dict()
     console.print(Text(data["text"]), style="bold", highlight=False)
     console.print()
     model, chip = data["model"], data["chip"]
     width, height = chip["mesh"]
+    spread = f" of {chip['chips']} chips" if chip["chips"] > 1 else ""
     lines = [
         f"{model['name']} ({model['parameters'] / 1e6:.2f} M parameters, sha256 "
         f"{model['sha256'][:12]}) on {chip['name']}",
-        f"{chip['tiles']} tiles on a {width} x {height} mesh, {chip['windows_per_token']} windows "
-        f"a token, seed {data['seed']}",
+        f"{chip['tiles']} tiles on a {width} x {height} mesh{spread}, "
+        f"{chip['windows_per_token']} windows a token, seed {data['seed']}",
         f"{data['spikes']['total']} spikes, {data['spikes']['rate']:.3f} per neuron and window; "
         f"{data['counts']['synaptic_operations']} synaptic operations, "
         f"{data['counts']['multiplies']} multiplications",
     ]
+    if "traffic" in data:
+        lines.append(_time_line(data))
     if "calibration" in data:
         lines.append(_calibration_line(data["calibration"]))
     if "quality" in data:
