@@ -5,6 +5,17 @@ from __future__ import annotations
 import argparse
 
 
+def add_chips(parser: argparse.ArgumentParser) -> None:
+    """--chips N: `options.chips`."""
+    parser.add_argument(
+        "--chips",
+        type=int,
+        default=1,
+        metavar="N",
+        help="spread the network over N chips of the kind (default 1)",
+    )
+
+
 def add_set(parser: argparse.ArgumentParser) -> None:
     """--set KEY=VALUE, repeatable, and --trim: `options.set`, for `neurosim.chip.parse_values`."""
     parser.add_argument(
