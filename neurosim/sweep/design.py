@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from neurosim.chip.description import ChipDescription, load_chip
-from neurosim.chip.values import with_values
+from neurosim.chip.values import settable, with_values
 from neurosim.quantity import Quantity
 from neurosim.sweep.reading import Value
 from neurosim.sweep.spec import SweepSpec
@@ -91,6 +91,10 @@ def variants(spec: SweepSpec, where: str = "sweep") -> list[Variant]:
     found = []
     for name in spec.chips:
         base = load_chip(_beside(spec.folder, name))
+        known = settable(base)
+        for key in keys:
+            if key not in known:
+                raise ValueError(f"{where}: {_refusal(base, key)}")
         for setting in settings(spec):
             try:
                 chip = with_values(base, dict(setting.values)) if setting.values else base
@@ -99,6 +103,15 @@ def variants(spec: SweepSpec, where: str = "sweep") -> list[Variant]:
             columns = {key: value_of(chip, key) for key in keys}
             found.append(Variant(base, chip, setting, digest(chip), columns))
     return found
+
+
+def _refusal(chip: ChipDescription, key: str) -> str:
+    """Why a chip does not take a key: in the words of `with_values`."""
+    try:
+        with_values(chip, {key: 0.0})
+    except ValueError as error:
+        return str(error)
+    return f"{key} cannot be swept"
 
 
 def _beside(folder: Path, name: str) -> str | Path:

@@ -6,6 +6,7 @@ folder is read once, by the process that starts the sweep; the workers need neit
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from neurosim.chip.description import ChipDescription
 from neurosim.energy import chip_prices, energy_report
 from neurosim.events.engine import Simulator
+from neurosim.events.mesh.report import PhaseTraffic
 from neurosim.generation import Sampler
 from neurosim.models.checkpoint import DEFAULT, load
 from neurosim.models.evaluation import bits_per_byte
@@ -166,5 +168,22 @@ def _account(simulator: Simulator) -> Row:
         "tiles": placement.used_tiles,
         "windows_per_token": placement.depth,
     }
+    if phase in run.traffic:
+        row |= _latencies(run.traffic[phase])
     row |= {f"energy.{name}": joules for name, joules in energy.main.by_mechanism().items()}
     return row | {f"count.{name}": value for name, value in counts.totals().items()}
+
+
+def _latencies(traffic: PhaseTraffic) -> Row:
+    """What packets on queueing links did; only where they take time (`routing.transport`)."""
+    row: Row = {
+        "packet_latency_s": traffic.spikes.mean,
+        "packet_latency_p99_s": traffic.spikes.quantile(0.99),
+        "congestion": traffic.spikes.congestion,
+        "busiest_link": float(traffic.utilisation.max(initial=0.0)),
+        "late_packets": traffic.window_late,
+        "dropped_packets": traffic.dropped,
+    }
+    if traffic.token_seconds:
+        row["token_latency_s"] = statistics.median(traffic.token_seconds)
+    return row

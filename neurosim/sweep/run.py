@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -16,10 +17,11 @@ from neurosim.pipeline import versions
 from neurosim.profiling.environment import commit
 from neurosim.sweep.plan import Plan, Subject, Task, make_plan
 from neurosim.sweep.spec import SweepSpec
-from neurosim.sweep.store import load_results, open_store, write_about
+from neurosim.sweep.store import load_results, open_store, read_about, write_about
 from neurosim.sweep.workers import Outcomes, Row, in_process, in_processes, on_dask
 
 Progress = Callable[["Tally"], None]
+_LOG = logging.getLogger("neurosim.sweep")
 
 
 @dataclass
@@ -118,7 +120,10 @@ def run_plan(
             total_tokens=sum(task.tokens for task in tasks),
             skipped=len(plan.tasks) - len(tasks),
         )
-        write_about(folder, plan, _about_run(workers, client))
+        about = _about_run(workers, client)
+        if store.finished:
+            _warn_of_other_code(read_about(folder)["runs"], about["commit"], folder)
+        write_about(folder, plan, about)
         if progress is not None:
             progress(tally)
         with closing(_outcomes(plan, tasks, workers, client)) as outcomes:
@@ -149,6 +154,19 @@ def _count(tally: Tally, task: Task, row: Row, seconds: float) -> None:
     else:
         tally.failed += 1
         tally.last_error = row["error"]
+
+
+def _warn_of_other_code(runs: Sequence[Mapping[str, Any]], now: str, folder: Path) -> None:
+    """Results of several commits in one folder need not belong together."""
+    others = sorted({run["commit"][:12] for run in runs if run["commit"] != now})
+    if others:
+        _LOG.warning(
+            "%s: finished points were computed at commit %s, the others now at %s; choose another "
+            "--out if what they measure changed in between",
+            folder,
+            ", ".join(others),
+            now[:12],
+        )
 
 
 def _about_run(workers: int, client: Any) -> dict[str, Any]:

@@ -18,12 +18,13 @@ from neurosim.sweep.schema import AXES
 from neurosim.sweep.store import load_results, read_about
 
 SPREAD = (10.0, 90.0)  # percentiles
-SHOWN = ("bits_per_byte", "energy_J_per_token", "spike_rate")
+SHOWN = ("bits_per_byte", "energy_J_per_token", "token_latency_s", "spike_rate")
 HEADINGS = {
     "bits_per_byte": "bits per byte",
     "energy_J_per_token": "energy per token",
     "seconds_per_token": "time per token",
-    "spike_rate": "spikes per neuron and window",
+    "spike_rate": "spike rate",
+    "token_latency_s": "latency",
 }
 
 
