@@ -171,7 +171,12 @@ class ChipDescription:
     def flags(self) -> tuple[str, ...]:
         """What every output made with this chip must say."""
         changed = ", ".join(f"{key} = {value}" for key, value in self.changes)
-        said = (self.device.flag, f"CHANGED by the user: {changed}" if changed else "")
+        idle = ", ".join(key for key, _ in self.changes if self.exact and _simulated(key))
+        said = (
+            self.device.flag,
+            f"CHANGED by the user: {changed}" if changed else "",
+            f"NO EFFECT on exact neurons: {idle}; ag_v2c_w_clean simulates them" if idle else "",
+        )
         return tuple(flag for flag in said if flag)
 
     def packet_bits(self, channels: int, levels: int, signed: bool) -> int:
@@ -185,6 +190,12 @@ class ChipDescription:
             f"ChipDescription({self.name}: {'exact' if self.exact else self.device.name} neurons, "
             f"{self.tile.rows.value:.0f} x {self.tile.columns.value:.0f} tiles, {self.evidence})"
         )
+
+
+def _simulated(key: str) -> bool:
+    """Whether a dotted key acts on simulated neurons only."""
+    of_bank = ("neuron.temperature", "neuron.hold_current", "neuron.input_headroom")
+    return key in of_bank or (key.startswith("device.") and "_spread_" in key)
 
 
 def _merged(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:

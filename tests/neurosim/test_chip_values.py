@@ -45,6 +45,14 @@ def test_nothing_set_is_the_same_chip() -> None:
     assert with_values(REAL, {}) == REAL
 
 
+def test_what_exact_neurons_cannot_show_is_said() -> None:
+    changes = {"device.hold_spread_cycle": 0.01, "neuron.temperature": 310.0, "tile.rows": 64}
+    ideal = with_values(load_chip("ideal"), changes)
+    assert ideal.flags[-1].startswith("NO EFFECT on exact neurons: device.hold_spread_cycle, neu")
+    assert "tile.rows" not in ideal.flags[-1]
+    assert "NO EFFECT" not in " ".join(with_values(REAL, changes).flags)
+
+
 def test_every_number_can_be_set_to_what_it_is() -> None:
     numbers = REAL.numbers()
     assert set(numbers) <= set(settable(REAL))
