@@ -70,7 +70,12 @@ def _example(name: str, size: int | None, seed: int) -> SpikingNetwork:
     if size is not None and "size" not in takes:
         raise ValueError(f"{name}: takes no size; leave out --size")
     known = {key: value for key, value in arguments.items() if key in takes and value is not None}
-    made = build(**known)
+    try:
+        made = build(**known)
+    except Exception as error:  # the reader's code may raise anything
+        if name in EXAMPLES:
+            raise
+        raise ValueError(f"{name} failed: {type(error).__name__}: {error}") from error
     if isinstance(made, NetworkBuilder):
         made = made.network()
     if not isinstance(made, SpikingNetwork):

@@ -10,9 +10,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from neurosim.events.recording import Recording
+from neurosim.populations import LIF, Population, SpikingNetwork
 
 _MOST_NEURONS = 400  # of a population in the raster; more do not fit into its pixels
 _MOST_SECONDS = 1.0
+_BIN = 5e-3  # s, of the rates; at most _BINS of them
 _BINS = 200
 _DARK, _LIGHT = "#262626", "#6e6e6e"
 
@@ -29,18 +31,32 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
+def _never_fires(population: Population) -> bool:
+    model = population.model
+    return isinstance(model, LIF) and bool(np.isinf(model.threshold_voltage).all())
+
+
+def can_fire(network: SpikingNetwork) -> bool:
+    """Whether a raster of it could have anything in it."""
+    return not all(_never_fires(item) for item in network)
+
+
 def raster(recording: Recording) -> Figure:
-    """Spikes of the last second, some neurons of each population, and the rates over time."""
+    """Spikes of the last second, some neurons of each population, and the rates over time.
+
+    Populations that never fire (readouts) are left out; one at least must fire, see `can_fire`.
+    """
     end = recording.duration
     start = max(end - _MOST_SECONDS, 0.0)
-    network = recording.network
-    shown = {item.name: min(item.size, _MOST_NEURONS) for item in network}
+    fires = [item for item in recording.network if not _never_fires(item)]
+    shown = {item.name: min(item.size, _MOST_NEURONS) for item in fires}
+    bins = int(np.clip((end - start) / _BIN, 10, _BINS))
     heights = {name: 0.35 + 2.2 * np.sqrt(count / _MOST_NEURONS) for name, count in shown.items()}
     figure = _figure(9, 2.6 + sum(heights.values()))
     grid = figure.subplots(
         len(shown) + 1, 1, sharex=True, height_ratios=[*heights.values(), 1.6], squeeze=False
     )[:, 0]
-    for number, (axes, item) in enumerate(zip(grid, network, strict=False)):
+    for number, (axes, item) in enumerate(zip(grid, fires, strict=False)):
         times, neurons = recording.spikes(item.name)
         late = times >= start
         times, neurons = times[late], neurons[late]
@@ -59,9 +75,9 @@ def raster(recording: Recording) -> Figure:
         axes.set_title(text, loc="left", fontsize=9)
         axes.set_ylabel("neuron", fontsize=8)
         axes.tick_params(labelsize=8)
-        edges = np.linspace(start, end, _BINS + 1)
+        edges = np.linspace(start, end, bins + 1)
         counts, _ = np.histogram(times, edges)
-        rate = counts / (item.size * (end - start) / _BINS)
+        rate = counts / (item.size * (end - start) / bins)
         style = ("-", "--", ":", "-.")[number % 4]
         shade = (_DARK, _LIGHT)[number // 4 % 2]
         grid[-1].step(
@@ -71,11 +87,15 @@ def raster(recording: Recording) -> Figure:
     grid[-1].set_xlim(start * 1e3, end * 1e3)
     grid[-1].set_xlabel("time / ms", fontsize=9)
     grid[-1].set_ylabel("rate / Hz", fontsize=8)
-    width = (end - start) / _BINS * 1e3
+    width = (end - start) / bins * 1e3
     grid[-1].set_title(f"population rate in bins of {width:.3g} ms", loc="left", fontsize=9)
     grid[-1].tick_params(labelsize=8)
     if len(shown) > 1:
-        grid[-1].legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.05))
+        grid[-1].legend(
+            fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=4,
+            borderaxespad=0.0,
+        )  # fmt: skip
+    figure.align_ylabels(grid)
     total = f"{len(recording.times)} spikes in {recording.duration * 1e3:g} ms"
     part = f"; the last {(end - start) * 1e3:g} ms drawn" if start > 0.0 else ""
     figure.suptitle(f"{total} by engine {recording.engine}{part}", x=0.01, ha="left", fontsize=10)
@@ -95,14 +115,16 @@ def traces(recording: Recording, neurons: Mapping[str, Sequence[int]]) -> Figure
         axes.plot(times * 1e3, voltage * factor, color=_DARK, linewidth=0.8)
         fired, who = recording.spikes(name)
         mine = fired[who == neurons[name][place]] * 1e3
-        axes.plot(
+        (strokes,) = axes.plot(
             mine, np.full(len(mine), 1.0), "|", color=_DARK, markersize=7, clip_on=False,
             transform=axes.get_xaxis_transform(),
         )  # fmt: skip
+        strokes.set_in_layout(False)  # they stick out of the axes
         title = f"{name}, neuron {neurons[name][place]}: {len(mine)} spikes"
         axes.set_title(title, loc="left", fontsize=9, pad=8)
         axes.set_ylabel(f"V / {unit}", fontsize=8)
         axes.tick_params(labelsize=8)
     grid[-1].set_xlabel("time / ms", fontsize=9)
     grid[-1].set_xlim(0.0, recording.duration * 1e3)
+    figure.align_ylabels(grid)
     return figure

@@ -62,7 +62,12 @@ def engine_choices(subject: Subject, options: Options) -> dict[str, Any]:
 
 
 def report(
-    subject: Subject, recording: Recording, options: Options, asked: str, cpu: dict[str, float]
+    subject: Subject,
+    recording: Recording,
+    options: Options,
+    asked: str,
+    cpu: dict[str, float],
+    clocked: bool,
 ) -> dict[str, Any]:
     """Everything as plain numbers, for JSON."""
     populations = {}
@@ -86,6 +91,7 @@ def report(
         "interrupted": recording.interrupted,
         "engine": recording.engine,
         "engine_asked": asked,
+        "read_on_a_clock": clocked,
         "engines": engine_choices(subject, options),
         "time_step_s": options.time_step,
         "precision": options.precision,
@@ -112,6 +118,8 @@ def why(data: dict[str, Any]) -> str:
     ]
     if data["engine_asked"] != "auto":
         reason = "asked for"
+    elif data["read_on_a_clock"]:
+        reason = "equals the framework's network on its clock"
     elif len(costs) == 1:
         reason = "the only one that can carry this network"
     else:
@@ -131,7 +139,7 @@ def show(data: dict[str, Any], console: Console) -> None:
         ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in data["counts"].items()),
     ]
     for line in [*lines, *(f"note: {note}" for note in data["notes"])]:
-        console.print(Text(line))
+        console.print(Text(line), soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     for name in ("population", "model"):
         table.add_column(name)
@@ -146,7 +154,7 @@ def show(data: dict[str, Any], console: Console) -> None:
     console.print(table)
     for name, parts in data["energy_J"].items():
         text = ", ".join(f"{key} {value:.3g} J" for key, value in parts.items())
-        console.print(Text(f"energy of {name}: {text}"))
+        console.print(Text(f"energy of {name}: {text}"), soft_wrap=True)
 
 
 def spike_batches(recording: Recording) -> Iterator[EventBatch]:
@@ -166,7 +174,8 @@ def write(data: dict[str, Any], recording: Recording, options: Options, folder: 
     with replacing_all(folder) as place:
         (place / "report.json").write_text(json.dumps(data, indent=1) + "\n")
         write_events(place / "events.parquet", spike_batches(recording), metadata)
-        plots.save(plots.raster(recording), place / "raster")
+        if plots.can_fire(recording.network):
+            plots.save(plots.raster(recording), place / "raster")
         if recording.traces:
             pq.write_table(_trace_table(recording, options), place / "traces.parquet")
             plots.save(plots.traces(recording, options.trace), place / "traces")

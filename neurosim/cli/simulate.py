@@ -143,14 +143,15 @@ def main(options: argparse.Namespace) -> int:
     cpu = {"warm_up": warm - before, "run": time.process_time() - warm}
     from neurosim.cli import _simulate_report as reporting  # matplotlib: after the simulation
 
-    data = reporting.report(chosen, recording, settings, options.engine, cpu)
+    clocked = options.nir_step_ms is not None
+    data = reporting.report(chosen, recording, settings, options.engine, cpu, clocked)
     written = reporting.write(data, recording, settings, options.out) if options.out else []
     if options.json:
         print(json.dumps(data, indent=1))
     else:
         reporting.show(data, console)
         for line in [*lines, *(f"wrote {path}" for path in written)]:
-            console.print(Text(line))
+            console.print(Text(line), soft_wrap=True)
     if recording.interrupted:
         where = f"go on with the same command ({options.checkpoint})" if options.checkpoint else (
             "give --checkpoint FILE to be able to go on"
