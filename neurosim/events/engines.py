@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from neurosim.events.simulate import Engine
 
-_MODULES: dict[str, str] = {}
+_MODULES: dict[str, str] = {
+    "steps": "neurosim.events.steps.clock",
+    "bitmap": "neurosim.events.steps.bitmap",
+    "frames": "neurosim.events.frames",
+}
 
 
 @functools.cache

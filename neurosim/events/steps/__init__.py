@@ -1,0 +1,1 @@
+"""Clock-driven engines: exact propagators on a grid of time steps, in explicit SIMD."""

@@ -1,0 +1,179 @@
+"""The loop over time steps: deliver, drive, update, meet the other threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from neurosim.events.steps import _tables as T
+from neurosim.events.steps._deliver import deliver_matrix, deliver_rows
+from neurosim.events.steps._drive import add_drive
+from neurosim.events.steps._meeting import meet
+from neurosim.events.steps._memory import (
+    add_int64,
+    float_at,
+    int32_at,
+    int64_at,
+    put_float,
+    put_int32,
+    put_int64,
+    size_of,
+)
+from neurosim.events.steps._planes import deliver_bitmap
+from neurosim.events.steps._update import flush, update_delta, update_synaptic
+from neurosim.kernels._jit import compiled
+
+FLUSH_STEPS = 64
+
+
+@compiled
+def _deliver(unit: Any, part: int, n: int, book: int, now: int) -> None:
+    """Everything that arrives at step n at this part of the neurons."""
+    populations, deliveries = int64_at(book, T.POP_COUNT), int64_at(book, T.DELIVERY_COUNT)
+    bounds = int64_at(book, T.BOUNDS) + 16 * part * populations
+    starts, ring = int64_at(book, T.STARTS), int64_at(book, T.RING)
+    totals = int64_at(book, T.TOTALS) + 8 * part * (deliveries + int64_at(book, T.DRIVE_COUNT))
+    log, room = int64_at(book, T.LOG_NEURONS), int64_at(book, T.LOG_ROOM)
+    for d in range(deliveries):
+        row = int64_at(book, T.DELIVERIES) + 8 * T.DELIVERY_COLUMNS * d
+        origin, target = int64_at(row, T.ORIGIN), int64_at(row, T.TARGET)
+        low, high = int64_at(bounds, 2 * target), int64_at(bounds, 2 * target + 1)
+        m = n - int64_at(row, T.LAG)
+        if low == high or m < 0:
+            continue
+        form = int64_at(row, T.FORM)
+        for other in range(int64_at(book, T.PARTS)):
+            entry = starts + 8 * ((other * ring + m % ring) * (populations + 1) + origin)
+            begin, end = int64_at(entry, 0), int64_at(entry, 1)
+            if begin == end:
+                continue
+            spikes, number = log + 4 * (other * room + begin), end - begin
+            if form == T.ROWS:
+                events = deliver_rows(unit, m, book, row, now, low, high, spikes, number)
+            elif form == T.MATRIX:
+                events = deliver_matrix(unit, book, row, now, low, high, spikes, number)
+            else:
+                events = deliver_bitmap(book, row, now, low, high, spikes, number)
+            add_int64(totals, d, events)
+
+
+@compiled
+def _drive(part: int, n: int, book: int, now: int) -> None:
+    """The Poisson drives of step n."""
+    populations, deliveries = int64_at(book, T.POP_COUNT), int64_at(book, T.DELIVERY_COUNT)
+    drives = int64_at(book, T.DRIVE_COUNT)
+    bounds = int64_at(book, T.BOUNDS) + 16 * part * populations
+    totals = int64_at(book, T.TOTALS) + 8 * part * (deliveries + drives)
+    for d in range(drives):
+        row = int64_at(book, T.DRIVES) + 8 * T.DRIVE_COLUMNS * d
+        target = int64_at(row, T.DRIVEN)
+        low, high = int64_at(bounds, 2 * target), int64_at(bounds, 2 * target + 1)
+        scratch = int64_at(book, T.SCRATCH) + 64 * part
+        events = add_drive(n, book, row, now, low, high, scratch)
+        add_int64(totals, deliveries + d, events)
+
+
+@compiled
+def _update(
+    unit: Any, part: int, n: int, cursor: int, book: int, now: int, position: int
+) -> tuple[int, int]:
+    """All populations; returns the next given spike and the length of the log."""
+    populations, ring = int64_at(book, T.POP_COUNT), int64_at(book, T.RING)
+    bounds = int64_at(book, T.BOUNDS) + 16 * part * populations
+    starts = int64_at(book, T.STARTS) + 8 * (part * ring + n % ring) * (populations + 1)
+    room = int64_at(book, T.LOG_ROOM)
+    neurons = int64_at(book, T.LOG_NEURONS) + 4 * part * room
+    steps = int64_at(book, T.LOG_STEPS) + 4 * part * room
+    given_steps, given_count = int64_at(book, T.GIVEN_STEPS), int64_at(book, T.GIVEN_COUNT)
+    for p in range(populations):
+        pop = int64_at(book, T.POPS) + 8 * T.POPULATION_COLUMNS * p
+        low, high, kind = (
+            int64_at(bounds, 2 * p), int64_at(bounds, 2 * p + 1), int64_at(pop, T.KIND)
+        )  # fmt: skip
+        put_int64(starts, p, position)
+        if kind == T.SOURCE:
+            behind = int64_at(pop, T.FIRST) + int64_at(pop, T.SIZE)
+            while part == 0 and cursor < given_count and int32_at(given_steps, cursor) == n:
+                neuron = int32_at(int64_at(book, T.GIVEN_NEURONS), cursor)
+                if neuron >= behind:
+                    break
+                put_int32(neurons, position, neuron)
+                put_int32(steps, position, n)
+                position += 1
+                cursor += 1
+            continue
+        log = (neurons, steps, position)
+        if kind == T.DELTA:
+            position = update_delta(unit, n, book, pop, now, low, high, log)
+        else:
+            conductances = int(kind == T.CONDUCTANCE)
+            position = update_synaptic(unit, conductances, n, book, pop, now, low, high, log)
+        if n % FLUSH_STEPS == 0:
+            state = int64_at(book, T.STATE) + size_of(unit) * int64_at(pop, T.VOLTAGE)
+            padded = int64_at(pop, T.PADDED)
+            for k in range(1 if kind == T.DELTA else 3):
+                flush(unit, state, k * padded + low, k * padded + high)
+    put_int64(starts, populations, position)
+    return cursor, position
+
+
+@compiled
+def _sample(unit: Any, part: int, book: int, row: int) -> None:
+    """Voltages of the traced neurons of this part into a row of the samples."""
+    bounds = int64_at(book, T.BOUNDS) + 16 * part * int64_at(book, T.POP_COUNT)
+    traced, count = int64_at(book, T.TRACED), int64_at(book, T.TRACED_COUNT)
+    for k in range(count):
+        p, neuron = int64_at(traced, 2 * k), int64_at(traced, 2 * k + 1)
+        if int64_at(bounds, 2 * p) <= neuron < int64_at(bounds, 2 * p + 1):
+            pop = int64_at(book, T.POPS) + 8 * T.POPULATION_COLUMNS * p
+            place = int64_at(pop, T.VOLTAGE) + neuron
+            value = float_at(unit, int64_at(book, T.STATE), place)
+            put_float(int64_at(book, T.SAMPLES), row * count + k, value)
+
+
+@compiled
+def run(unit: Any, part: int, step: int, last: int, cursor: int, trace_row: int, book: int) -> int:
+    """Simulate steps step + 1 .. last of one part of the neurons; returns the last one done.
+
+    `unit`: 0 of the type of floats; `cursor`: the first given spike to come; `trace_row`: the first
+    row of samples to write; `book`: its address. A part ends early, with all others, when the log
+    of one might have no room for the next step (with threads: for a window).
+    """
+    inputs, input_count = int64_at(book, T.INPUTS), int64_at(book, T.INPUT_COUNT)
+    now = int64_at(book, T.NOW) + 8 * part * input_count
+    parts, window, room = (
+        int64_at(book, T.PARTS),
+        int64_at(book, T.WINDOW),
+        int64_at(book, T.LOG_ROOM),
+    )
+    step_room, every = int64_at(book, T.STEP_ROOM), int64_at(book, T.TRACE_EVERY)
+    lengths, full, meeting = (
+        int64_at(book, T.LENGTHS),
+        int64_at(book, T.FULL),
+        int64_at(book, T.MEETING),
+    )
+    position = int64_at(lengths, part)
+    meetings = 0
+    for n in range(step + 1, last + 1):
+        for k in range(input_count):
+            row = inputs + 8 * T.INPUT_COLUMNS * k
+            slot = n % int64_at(row, T.SLOTS)
+            put_int64(now, k, int64_at(row, T.BASE) + slot * int64_at(row, T.WIDTH))
+        _deliver(unit, part, n, book, now)
+        _drive(part, n, book, now)
+        cursor, position = _update(unit, part, n, cursor, book, now, position)
+        put_int64(lengths, part, position)
+        if n % every == 0:
+            _sample(unit, part, book, trace_row)
+            trace_row += 1
+        if parts == 1:
+            if position + step_room > room:
+                return n
+        elif n % window == 0:
+            if position + window * step_room > room:
+                put_int64(full, part, n)
+            meetings += 1
+            meet(meeting, meetings * parts)
+            for other in range(parts):
+                if int64_at(full, other) == n:
+                    return n
+    return last

@@ -1,0 +1,103 @@
+"""What a simulated second costs, from measured constants: how the engine is chosen.
+
+CPU seconds = sum of neuron-steps, drive draws, deliveries and steps, each times its constant;
+docs/engines.md says how they were measured, `benchmarks/networks.py` prints predicted / measured.
+Firing rates are not known before the simulation: neurons are taken to fire at ASSUMED_RATE, sources
+at their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from neurosim.events.simulate import Options
+from neurosim.events.steps.layout import padded
+from neurosim.events.steps.wiring import bitmap_refusal, poisson_bounds
+from neurosim.populations.models import (
+    ConductanceLIF,
+    CurrentLIF,
+    Model,
+    PoissonSource,
+    Population,
+    SpikeSource,
+)
+from neurosim.populations.network import Projection, SpikingNetwork
+from neurosim.populations.synapses import CrossbarSynapses
+
+ASSUMED_RATE = 10.0  # Hz
+
+# ns of one core (x86-64 with AVX-512, 2.3 GHz), float32 and float64
+_NEURON_STEP = {"LIF": (0.20, 0.40), "CurrentLIF": (0.35, 0.75), "ConductanceLIF": (1.1, 2.6)}
+_OWN_PARAMETERS = 1.5  # times as much where each neuron has its own
+_STEP, _POPULATION_STEP, _PROJECTION_STEP = 40.0, 30.0, 8.0
+_DRAW, _DRAW_BOUND = 0.15, 0.04  # per neuron and draw, and per value of the distribution
+_ROW_EVENT, _OWN_EVENT, _DELAYED_EVENT = 1.1, 1.4, 4.0  # per synapse
+_ROW = 12.0  # per spike and projection
+_MATRIX_EVENT = (0.08, 0.16)
+_BITMAP_WORD, _BITMAP_STEP = 0.9, 0.25  # per 64 targets of a row; per target and step with spikes
+
+
+def _model_name(model: Model) -> str:
+    if isinstance(model, ConductanceLIF):
+        return "ConductanceLIF"
+    return "CurrentLIF" if isinstance(model, CurrentLIF) else "LIF"
+
+
+def _assumed_rate(population: Population) -> float:
+    """Hz, mean over the neurons."""
+    model = population.model
+    if isinstance(model, PoissonSource):
+        return float(np.mean(model.rate))
+    if isinstance(model, SpikeSource):
+        last = float(model.times.max(initial=0.0))
+        return len(model.times) / (population.size * last) if last else 0.0
+    return ASSUMED_RATE
+
+
+def _delivery(
+    projection: Projection, spikes: float, steps: float, column: int, bitmap: bool
+) -> float:
+    """ns per simulated second of a projection whose sources fire `spikes` times in it."""
+    synapses = projection.synapses
+    events = spikes * synapses.count / synapses.source_count
+    if isinstance(synapses, CrossbarSynapses):
+        return spikes * _ROW + events * _MATRIX_EVENT[column]
+    if bitmap:
+        words = padded(synapses.target_count) / 64
+        busy = steps * -np.expm1(-spikes / steps)  # steps with at least one spike
+        return float(spikes * words * _BITMAP_WORD + busy * synapses.target_count * _BITMAP_STEP)
+    if np.ndim(synapses.delay):
+        return spikes * _ROW + events * _DELAYED_EVENT
+    return spikes * _ROW + events * (_ROW_EVENT if synapses.uniform else _OWN_EVENT)
+
+
+def predict(
+    network: SpikingNetwork,
+    options: Options,
+    bitmaps: bool,
+    rates: Mapping[str, float] | None = None,
+) -> float:
+    """CPU seconds per simulated second; `rates`: population -> Hz, where known."""
+    steps, column = 1.0 / options.time_step, int(options.precision == "float64")
+    known = rates or {}
+    total = steps * (_STEP + len(network.projections) * _PROJECTION_STEP)
+    for population in network:
+        if population.is_source:
+            continue
+        own = any(np.ndim(value) for value in vars(population.model).values())
+        each = _NEURON_STEP[_model_name(population.model)][column]
+        each *= _OWN_PARAMETERS if own else 1.0
+        total += steps * (_POPULATION_STEP + population.size * each)
+    for drive in network.drives:
+        bounds = len(poisson_bounds(min(drive.rate * options.time_step, 4.0)))
+        draws = max(1.0, drive.rate * options.time_step / 4.0)
+        each = draws * (_DRAW + bounds * _DRAW_BOUND)
+        total += steps * network[drive.target].size * each
+    for projection in network.projections:
+        source = network[projection.source]
+        spikes = source.size * known.get(source.name, _assumed_rate(source))
+        bitmap = bitmaps and bitmap_refusal(projection, options.time_step) is None
+        total += _delivery(projection, max(spikes, 1e-9), steps, column, bitmap)
+    return 1e-9 * total
