@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def study(
         systems: out of `neurosim.reporting.systems.SYSTEMS`.
         twin: the ANN twin's folder.
         seeds: chips to draw for the quality; energies are of the first.
+            Digital and neuromorphic systems compute exactly: their counts are those of `ideal`.
         progress: called with (stage, done, total).
 
     Raises:
@@ -76,15 +78,13 @@ def study(
     network = folded.lower()
     trained = loaded.model.config.context
     text = token_stream(sample_documents(), loaded.tokenizer, 0)
-    walked = walk(
-        network,
-        description,
-        text,
-        wanted,
-        trained,
-        seed=seeds[0],
-        tell=lambda done, total: progress("counting", done, total),
-    )
+
+    def counted(on: ChipDescription) -> Walk:
+        tell = partial(progress, f"counting on {on.name}")
+        return walk(network, on, text, wanted, trained, seed=seeds[0], tell=tell)
+
+    walked = counted(description)
+    exact = walked if description.computes_exactly else counted(load_chip("ideal"))
     stream = text[: QUALITY_TOKENS + 1]
     losses = token_losses(logits_of(folded), stream, trained)
     on_chip = {
@@ -93,8 +93,12 @@ def study(
     }
     levels = max(bank.levels for bank in network.of(NeuronBank) if isinstance(bank, NeuronBank))
     rows = baselines(opponent, stream, levels)
+    walks = {system.name: walked if system.name == "chip" else exact for system in priced}
     decoded = {
-        system.name: {c: system.price(walked, walked.decode(c), "decode") for c in wanted}
+        system.name: {
+            c: system.price(walks[system.name], walks[system.name].decode(c), "decode")
+            for c in wanted
+        }
         for system in priced
     }
     main = _main_context(wanted, trained)
@@ -134,14 +138,15 @@ def study(
         "batch": BATCH,
         "tokens_per_decode_figure": walked.decoded,
         "systems": [
-            _system(system, walked, decoded[system.name], wanted, main) for system in priced
+            _system(system, walks[system.name], decoded[system.name], wanted, main)
+            for system in priced
         ],
         "baselines": [_baseline(row, description, wanted) for row in rows],
         "baselines_missing": missing_rows(),
         "against": _against(decoded, rows, description, main),
         "counts_per_token": counts.per_token(),
         "sites": site_rows(walked),
-        "break_even": break_even_rows(walked, chip_prices(description.numbers()), "digital_45nm"),
+        "break_even": break_even_rows(exact, chip_prices(description.numbers()), "digital_45nm"),
         "verdicts": verdicts(walked, counts),
         "legacy": {
             "label": LEGACY,
