@@ -15,6 +15,7 @@ from neurosim.io.nir import write_nir
 from neurosim.populations import LIF, NetworkBuilder, PoissonSource, SpikeSource
 
 SHORT = ["--duration-ms", "20"]
+STEPS = [*SHORT, "--engine", "steps"]
 
 
 def relay(model=None):
@@ -66,7 +67,7 @@ def test_a_nir_file_with_spikes_from_a_table_and_everything_written(
     capsys, nir_file, spikes, tmp_path
 ):
     out = tmp_path / "out"
-    words = (nir_file, "--input", spikes, *SHORT, "--out", out, "--trace", "cells:1,0")
+    words = (nir_file, "--input", spikes, *STEPS, "--out", out, "--trace", "cells:1,0")
     status, text, _ = run(capsys, *words)
     assert status == 0 and "note: read as continuous time" in text
     names = {path.name for path in out.iterdir()}
@@ -84,7 +85,7 @@ def test_a_nir_file_with_spikes_from_a_table_and_everything_written(
     assert samples.column_names == ["time_s", "layer", "neuron", "voltage_V"]
     assert set(samples["neuron"].to_pylist()) == {0, 1}
     again = tmp_path / "again"  # our own events feed another simulation
-    words = (nir_file, "--input", f"source={out / 'events.parquet'}:source", *SHORT, "--out", again)
+    words = (nir_file, "--input", f"source={out / 'events.parquet'}:source", *STEPS, "--out", again)
     assert run(capsys, *words)[0] == 0
     assert pq.read_table(again / "events.parquet").equals(table)
 
@@ -104,7 +105,7 @@ def test_poisson_input_and_a_function_of_ones_own(capsys, tmp_path, monkeypatch)
         "    return 1 / 0\n"
     )
     monkeypatch.chdir(tmp_path)
-    own = ("--example", "my_networks:chain", *SHORT, "--json")
+    own = ("--example", "my_networks:chain", *STEPS, "--json")
     data = [json.loads(run(capsys, *own, "--size", 30, "--seed", seed)[1]) for seed in (1, 1, 2)]
     assert data[0]["populations"] == data[1]["populations"] != data[2]["populations"]
     assert data[0]["populations"]["noise"]["neurons"] == 30
@@ -130,7 +131,7 @@ WRONG = {
     "threads": (["--example", "cuba", "--threads", "0"], "at least 1 thread"),
     "tiny": (["--example", "cuba", "--size", "2"], "--size of at least 5 neurons"),
     "trace": (["--example", "cuba", "--trace", "excitatory"], "expected POPULATION:0,1,2"),
-    "trace number": (["--example", "cuba", "--trace", "excitatory:9999"], "expected neurons 0..3199"),
+    "trace number": (["--example", "cuba", "--trace", "excitatory:9999"], "neurons 0..3199"),
     "trace name": (["--example", "cuba", "--trace", "cells:0"], "expected a population out of"),
     "input name": (["FILE", "--input", "other=a.csv"], "an input out of source"),
     "input file": (["FILE", "--input", "a.csv"], "a.csv: no such file"),
@@ -139,7 +140,7 @@ WRONG = {
     "negative rate": (["FILE", "--rate", "-5"], "PoissonSource.rate: expected"),
     "two clocks": (["FILE", "--nir-step-ms", "1", "--step-ms", "0.5"], "leave out --step-ms"),
     "export": (["--example", "cuba", "--export-nir", "x.nir"], "NIR cannot express this network"),
-    "sanafe": (["--example", "brunel", "--size", "50", "--export-sanafe", "x"], "SANA-FE cannot run"),
+    "sanafe": (["--example", "brunel", "--size", "50", "--export-sanafe", "x"], "SANA-FE cannot"),
 }  # fmt: skip
 
 
@@ -170,13 +171,13 @@ def test_nothing_is_left_of_an_output_that_fails(capsys, tmp_path, monkeypatch):
 def test_exports_of_a_network_that_runs(capsys, nir_file, spikes, tmp_path):
     pytest.importorskip("yaml")
     words = ("--export-nir", tmp_path / "b.nir", "--export-sanafe", tmp_path / "sanafe")
-    status, out, _ = run(capsys, nir_file, "--input", spikes, *SHORT, "--step-ms", 1, *words)
+    status, out, _ = run(capsys, nir_file, "--input", spikes, *STEPS, "--step-ms", 1, *words)
     assert status == 0 and out.count("\nwrote") == 2, out
     assert {p.name for p in (tmp_path / "sanafe").iterdir()} == {
         "architecture.yaml",
         "network.yaml",
     }
-    first, second = (json.loads(run(capsys, path, "--input", spikes, *SHORT, "--json")[1])
+    first, second = (json.loads(run(capsys, path, "--input", spikes, *STEPS, "--json")[1])
                      for path in (nir_file, tmp_path / "b.nir"))  # fmt: skip
     assert first["populations"] == second["populations"]
 
