@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from neurosim.kernels import _simd_masks
+from neurosim.kernels._aligned import aligned
 from neurosim.kernels._jit import compiled, inlined
 from neurosim.kernels.packed._words import Words, new_words
 from neurosim.kernels.spike_attention import _memory, _rows
+from neurosim.kernels.spike_attention._linear_binary import attend, supports
 from neurosim.kernels.spike_attention._types import Counts, Planes, State
 
 _LANES, _MOST_PARTIAL = _rows.LANES, _rows.MOST_PARTIAL
@@ -62,25 +64,30 @@ def linear(
             padded = np.full((levels, edges, wide_columns), _NEVER, np.int32)
             padded[..., : v.columns] = thresholds
     tiles = _NOTHING if state is None else _tiled(state, blocks, fresh)
-    _linear(
-        q.words.reshape(-1),
-        k.words.reshape(-1),
-        v.words.reshape(-1),
-        q.codes,
-        k.codes,
-        v.codes,
-        (groups, tokens, heads, q.words.shape[4], blocks, q.columns),
-        causal,
-        (narrow, start, step),
-        tiles.reshape(-1),
-        fresh,
-        padded.reshape(-1),
-        (levels, edges),
-        sums.reshape(-1),
-        words.reshape(-1),
-        np.empty((max(q.columns, 64) + 1) * _LANES if narrow else 0, np.int16),
-        np.empty(size if narrow < tokens or not narrow else 0, np.int32),
-    )
+    planes = q.words.shape[0] + k.words.shape[0] + v.words.shape[0]
+    if causal and fresh and supports(planes, q.words.shape[4], blocks, tokens, levels):
+        a, b, c = (x.words.reshape(groups, tokens, heads) for x in (q, k, v))
+        attend(a, b, c, q.columns, tiles, padded, edges, sums, words)
+    else:
+        _linear(
+            q.words.reshape(-1),
+            k.words.reshape(-1),
+            v.words.reshape(-1),
+            q.codes,
+            k.codes,
+            v.codes,
+            (groups, tokens, heads, q.words.shape[4], blocks, q.columns),
+            causal,
+            (narrow, start, step),
+            tiles.reshape(-1),
+            fresh,
+            padded.reshape(-1),
+            (levels, edges),
+            sums.reshape(-1),
+            words.reshape(-1),
+            aligned(((max(q.columns, 64) + 1) * _LANES if narrow else 0,), np.int16),
+            aligned((size if narrow < tokens or not narrow else 0,), np.int32),
+        )
     if state is not None and not np.shares_memory(tiles, state):
         state[:] = tiles.swapaxes(2, 3).reshape(*state.shape[:3], wide_columns)[..., : v.columns]
     return sums[..., : v.columns] if thresholds is None else words
