@@ -111,6 +111,13 @@ class ChipDescription:
                 f"{cells.nonlinearity.value:g}: bent cells behind wires have no transfer matrix; "
                 "switch one of the two off"
             )
+        ways = (self.routing.sync, self.routing.packets)
+        if self.routing.late == "drop" and ways != ("window", "spike"):
+            raise ValueError(
+                'routing.late: expected "wait" unless sync = "window" and packets = "spike", got '
+                f'"drop" with sync = "{ways[0]}" and packets = "{ways[1]}"; counts leave when '
+                "the window is over and would all be late"
+            )
         if (self.mesh.width.value == 0) != (self.mesh.height.value == 0):
             raise ValueError("mesh: expected width and height both 0 (automatic) or both positive")
         if not self.exact and self.neuron.supply_voltage.value < self.device["threshold_voltage"]:

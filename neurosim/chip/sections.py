@@ -306,14 +306,6 @@ class Routing(Section):
     inject_energy: Quantity = number("J", 0.0, 1.0)
     chip_hop_energy: Quantity = number("J/bit", 0.0, 1.0)
 
-    def __post_init__(self) -> None:
-        if self.late == "drop" and (self.sync, self.packets) != ("window", "spike"):
-            raise ValueError(
-                'late: expected "wait" unless sync = "window" and packets = "spike", got "drop" '
-                f'with sync = "{self.sync}" and packets = "{self.packets}"; counts leave when the '
-                "window is over and would all be late"
-            )
-
 
 @dataclass(frozen=True)
 class Static(Section):
