@@ -83,7 +83,7 @@ def main(options: argparse.Namespace) -> int:
         "failed": tally.failed,
         "found": tally.skipped,
         "seconds": tally.seconds,
-        "tokens_per_second": tally.tokens_per_second,
+        "simulated": {"amount": tally.amount, "unit": tally.unit, "per_second": tally.per_second},
     }
     _show(summarise(folder), options, console, data)
     if not options.json:
@@ -116,7 +116,7 @@ def _run(plan: Plan, folder: Path, options: argparse.Namespace, errors: Console)
         bar = progress.add_task(plan.spec.name, total=None, note="")
 
         def show(tally: Tally) -> None:
-            note = f"{tally.tokens_per_second:.0f} tokens/s" if tally.tokens else ""
+            note = tally.speed if tally.amount else ""
             if tally.failed:
                 note += f", {tally.failed} failed"
             progress.update(bar, total=tally.total, completed=tally.done, note=note)
@@ -150,14 +150,14 @@ def _dask(address: str | None) -> Iterator[Any]:
 
 
 def _dry_run(plan: Plan, folder: Path, options: argparse.Namespace, console: Console) -> None:
-    tokens = sum(task.tokens for task in plan.tasks.values())
+    amount = sum(task.amount for task in plan.tasks.values())
     models = [subject.name for subject in plan.subjects]
     data = {
         "name": plan.spec.name,
         "folder": str(folder),
         "points": len(plan.axes),
         "distinct_points": len(plan.tasks),
-        "tokens": tokens,
+        "simulated": {"amount": amount, "unit": plan.unit},
         "models": models,
         "chips": list(plan.spec.chips),
         "seeds": len(plan.spec.seeds),
@@ -170,9 +170,9 @@ def _dry_run(plan: Plan, folder: Path, options: argparse.Namespace, console: Con
     lines = [
         f"{plan.spec.name}: {len(plan.axes)} points"
         + (f", {same} of them equal to another and not run twice" if same else ""),
-        f"models {', '.join(models)}; chips {', '.join(plan.spec.chips)}; "
+        f"models {', '.join(models)}; chips {', '.join(plan.spec.chips) or 'none'}; "
         f"{len(plan.spec.seeds)} seeds; keys {', '.join(plan.keys) or 'none'}",
-        f"{tokens:,} tokens to simulate; results would go to {folder}",
+        f"{amount:,g} {plan.unit} to simulate; results would go to {folder}",
     ]
     for line in lines:
         console.print(Text(line))
@@ -213,7 +213,4 @@ def _closing(tally: Tally, folder: Path) -> str:
         parts.append(f"{tally.failed} failed (tried again by the next run)")
     if tally.skipped:
         parts.append(f"{tally.skipped} were there")
-    return (
-        f"{', '.join(parts)}; {tally.seconds:.1f} s, {tally.tokens_per_second:.0f} tokens/s; "
-        f"results in {folder}"
-    )
+    return f"{', '.join(parts)}; {tally.seconds:.1f} s, {tally.speed}; results in {folder}"

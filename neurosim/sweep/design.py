@@ -39,16 +39,19 @@ class Setting:
 
 @dataclass(frozen=True)
 class Variant:
-    """A chip of the specification (`base`) under one setting.
+    """A chip of the specification under one setting; for networks, their parameters.
 
-    `columns`: dotted key -> the value that `chip` has.
+    `given`: what a subject is measured on; `columns`: key -> the value that holds there; `units`:
+    of the columns; `flags`: what every output of this chip must say.
     """
 
-    base: ChipDescription
-    chip: ChipDescription
+    name: str
+    given: Any
     setting: Setting
     digest: str
     columns: Mapping[str, Value]
+    units: Mapping[str, str]
+    flags: tuple[str, ...] = ()
 
 
 def settings(spec: SweepSpec) -> Iterator[Setting]:
@@ -101,7 +104,10 @@ def variants(spec: SweepSpec, where: str = "sweep") -> list[Variant]:
             except ValueError as error:
                 raise ValueError(f"{where}: {error} (in the setting {setting.label})") from error
             columns = {key: value_of(chip, key) for key in keys}
-            found.append(Variant(base, chip, setting, digest(chip), columns))
+            units = {key: unit_of(chip, key) for key in keys}
+            found.append(
+                Variant(base.name, chip, setting, digest(chip), columns, units, base.flags)
+            )
     return found
 
 

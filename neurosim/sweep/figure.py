@@ -65,7 +65,7 @@ def plot(summary: Summary, path: Path, x: str | None = None, y: str | None = Non
 def _column(summary: Summary, y: str | None) -> str:
     known = {name for group in summary.groups for name in group.statistics}
     if y is None:
-        return "bits_per_byte" if "bits_per_byte" in known else "energy_J_per_token"
+        return next(iter(summary.shown()), "bits_per_byte")
     if y not in known:
         raise ValueError(f"--y: expected one of {', '.join(sorted(known))}, got {y!r}")
     return y
@@ -148,7 +148,7 @@ def _finish(axes: Any, summary: Summary, key: str, values: Sequence[float]) -> N
 
 
 def _label(summary: Summary, y: str) -> str:
-    name = HEADINGS.get(y, y)
+    name = HEADINGS.get(y, y.replace(".", " of ", 1) if y.startswith(("rate.", "cv.")) else y)
     unit = summary.units[y]
     if y == "bits_per_byte" or unit in ("", "1"):
         return name

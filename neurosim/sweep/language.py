@@ -7,7 +7,7 @@ folder is read once, by the process that starts the sweep; the workers need neit
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -42,7 +42,7 @@ class QualityWork:
     prompt: str = ""
 
     @property
-    def tokens(self) -> int:
+    def amount(self) -> float:
         """Tokens to simulate."""
         return len(self.stream) - 1
 
@@ -58,7 +58,7 @@ class GenerationWork:
     kind: str = "generate"
 
     @property
-    def tokens(self) -> int:
+    def amount(self) -> float:
         """Tokens to simulate."""
         return len(self.ids) + self.generated
 
@@ -75,7 +75,8 @@ class LanguageModel:
     network: Network
     tokenizer: Tokenizer
     context: int
-    works: tuple[Work, ...] = field(default=())
+    works: tuple[Work, ...] = ()
+    unit: str = "tokens"
 
     @classmethod
     def load(cls, name: str, spec: SweepSpec) -> LanguageModel:
@@ -118,9 +119,9 @@ class LanguageModel:
         network = digest(self.network)
         return tuple(digest([network, self.context, work]) for work in self.works)
 
-    def measure(self, index: int, chip: ChipDescription, seed: int) -> Row:
+    def measure(self, index: int, given: ChipDescription, seed: int) -> Row:
         """Run one work on one drawn chip; column -> value."""
-        simulator = Simulator(self.network, chip, seed)
+        simulator = Simulator(self.network, given, seed)
         work = self.works[index]
         row: Row = {}
         if isinstance(work, QualityWork):

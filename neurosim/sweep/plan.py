@@ -6,49 +6,53 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from neurosim.chip.description import ChipDescription
-from neurosim.sweep.design import Variant, digest, swept_keys, unit_of, variants
+from neurosim.sweep.design import Variant, digest, variants
 from neurosim.sweep.language import LanguageModel
 from neurosim.sweep.spec import SweepSpec
 
 
 class Work(Protocol):
-    """One thing to measure; `tokens`: how many steps it simulates."""
+    """One thing to measure; `amount`: how much it simulates, in its subject's unit."""
 
     @property
     def kind(self) -> str: ...
     @property
     def prompt(self) -> str: ...
     @property
-    def tokens(self) -> int: ...
+    def amount(self) -> float: ...
 
 
 class Subject(Protocol):
-    """What is measured: picklable, shipped to every worker once."""
+    """What is measured: picklable, shipped to every worker once. `unit`: of amounts."""
 
     @property
     def name(self) -> str: ...
     @property
     def sha256(self) -> str: ...
     @property
+    def unit(self) -> str: ...
+    @property
     def works(self) -> Sequence[Work]: ...
     @property
     def work_digests(self) -> Sequence[str]: ...
-    def measure(self, index: int, chip: ChipDescription, seed: int) -> dict[str, Any]:
-        """Run work `index` on one drawn chip; column -> value."""
+    def measure(self, index: int, given: Any, seed: int) -> dict[str, Any]:
+        """Run work `index` on a chip (or with parameters) and a seed; column -> value."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What a worker gets: which work of which subject, on which chip, drawn from which seed."""
+    """What a worker gets: which work of which subject, on which chip, drawn from which seed.
+
+    `given`: the chip, or a network's parameters.
+    """
 
     point: str
     subject: int
     work: int
-    chip: ChipDescription
+    given: Any
     seed: int
-    tokens: int
+    amount: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +71,11 @@ class Plan:
     flags: tuple[str, ...]
 
     @property
+    def unit(self) -> str:
+        """What amounts are counted in: "tokens" or "simulated seconds"."""
+        return self.subjects[0].unit
+
+    @property
     def points(self) -> tuple[str, ...]:
         """Hash of every point, in order; equal settings have equal hashes."""
         return tuple(row["point"] for row in self.axes)
@@ -82,23 +91,29 @@ def make_plan(
 
     `subjects`: used instead of the models that the specification names.
     """
-    chips = variants(spec, where)
-    try:
-        subjects = subjects or [LanguageModel.load(name, spec) for name in spec.models]
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+    if spec.network is None:
+        chosen = variants(spec, where)
+        try:
+            subjects = subjects or [LanguageModel.load(name, spec) for name in spec.models]
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+    else:
+        from neurosim.sweep.populations import NetworkModel  # its engines are not needed otherwise
+
+        network = NetworkModel.load(spec, where)
+        subjects, chosen = subjects or [network], network.variants(spec, where)
     tasks: dict[str, Task] = {}
     axes: list[dict[str, Any]] = []
     for number, subject in enumerate(subjects):
         for index, work in enumerate(subject.works):
-            for variant in chips:
+            for variant in chosen:
                 for seed in spec.seeds:
                     identity = [subject.work_digests[index], variant.digest, seed]
                     point = digest(identity)[:24]
-                    tasks[point] = Task(point, number, index, variant.chip, seed, work.tokens)
+                    tasks[point] = Task(point, number, index, variant.given, seed, work.amount)
                     axes.append(_axes(point, subject, work, variant, seed))
-    keys = {key: unit_of(chips[0].chip, key) for key in swept_keys(spec)}
-    flags = dict.fromkeys(flag for variant in chips for flag in variant.base.flags)
+    keys = dict(chosen[0].units)
+    flags = dict.fromkeys(flag for variant in chosen for flag in variant.flags)
     return Plan(spec, tuple(subjects), tasks, tuple(axes), keys, tuple(flags))
 
 
@@ -106,7 +121,7 @@ def _axes(point: str, subject: Subject, work: Work, variant: Variant, seed: int)
     return {
         "point": point,
         "model": subject.name,
-        "chip": variant.base.name,
+        "chip": variant.name,
         "case": variant.setting.case,
         "varied": variant.setting.varied,
         "work": work.kind,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-Value = float | str | bool
+Value = float | int | str | bool
 _RANGE = frozenset({"from", "to", "count", "scale"})
 _MOST = 1_000_000  # values of one axis
 
@@ -108,7 +108,10 @@ def axis(where: str, value: object) -> tuple[Value, ...]:
             f"{where}: expected a list of values or {{ from, to, count }}, got {value!r}"
         )
     found = tuple(scalar(f"{where}[{i}]", item) for i, item in enumerate(value))
-    if len({type(item) for item in found}) > 1:
+    kinds = {type(item) for item in found}
+    if kinds == {int, float}:
+        found = tuple(float(item) for item in found)
+    elif len(kinds) > 1:
         raise ValueError(f"{where}: expected values of one type, got {list(value)!r}")
     _refuse_repeats(where, found)
     return found
@@ -118,10 +121,13 @@ def scalar(where: str, value: object) -> Value:
     """A number, a word or a flag, as the chip's key wants."""
     if isinstance(value, bool):
         return value
-    return text(where, value) if isinstance(value, str) else real(where, value)
+    if isinstance(value, str):
+        return text(where, value)
+    found = real(where, value)
+    return value if isinstance(value, int) else found
 
 
-def _range(where: str, entry: Mapping[str, Any]) -> tuple[float, ...]:
+def _range(where: str, entry: Mapping[str, Any]) -> tuple[Value, ...]:
     missing = [key for key in ("from", "to", "count") if key not in entry]
     if missing:
         raise ValueError(f"{where}: missing {', '.join(missing)}; expected {{ from, to, count }}")
@@ -134,7 +140,11 @@ def _range(where: str, entry: Mapping[str, Any]) -> tuple[float, ...]:
         if min(low, high) <= 0.0:
             raise ValueError(f"{where}: expected from and to > 0 on a log scale, got {low:g}")
         return tuple(float(f"{v:.12g}") for v in np.geomspace(low, high, count))
-    return tuple(float(f"{v:.12g}") for v in np.linspace(low, high, count))
+    found = tuple(float(f"{v:.12g}") for v in np.linspace(low, high, count))
+    whole_ends = all(isinstance(entry[key], int) for key in ("from", "to"))
+    if whole_ends and all(value.is_integer() for value in found):
+        return tuple(int(value) for value in found)
+    return found
 
 
 def _refuse_repeats(where: str, values: tuple[Any, ...]) -> None:

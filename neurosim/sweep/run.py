@@ -26,16 +26,22 @@ _LOG = logging.getLogger("neurosim.sweep")
 
 @dataclass
 class Tally:
-    """How far a sweep is. `total`: points to run now; `skipped`: those that were on disk."""
+    """How far a sweep is. `total`: points to run now; `skipped`: those that were on disk;
+    `amount`: what finished points simulated, in `unit`."""
 
     total: int = 0
-    total_tokens: int = 0
     skipped: int = 0
     finished: int = 0
     failed: int = 0
-    tokens: int = 0
+    amount: float = 0.0
     seconds: float = 0.0
+    unit: str = "tokens"
     last_error: str = ""
+
+    @property
+    def speed(self) -> str:
+        """For people."""
+        return f"{self.per_second:.3g} {self.unit}/s"
 
     @property
     def done(self) -> int:
@@ -43,9 +49,9 @@ class Tally:
         return self.finished + self.failed
 
     @property
-    def tokens_per_second(self) -> float:
-        """Simulated tokens of this run per second of wall time."""
-        return self.tokens / self.seconds if self.seconds > 0.0 else 0.0
+    def per_second(self) -> float:
+        """Tokens (or seconds) simulated in this run per second of wall time."""
+        return self.amount / self.seconds if self.seconds > 0.0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class SweepResult:
         tally = self.tally
         return (
             f"SweepResult({self.folder}: {tally.finished} points finished, {tally.failed} failed, "
-            f"{tally.skipped} found, {tally.tokens_per_second:.0f} tokens/s)"
+            f"{tally.skipped} found, {tally.speed})"
         )
 
 
@@ -117,8 +123,8 @@ def run_plan(
         tasks = [task for point, task in plan.tasks.items() if point not in store.finished]
         tally = Tally(
             total=len(tasks),
-            total_tokens=sum(task.tokens for task in tasks),
             skipped=len(plan.tasks) - len(tasks),
+            unit=plan.unit,
         )
         about = _about_run(workers, client)
         if store.finished:
@@ -150,7 +156,7 @@ def _count(tally: Tally, task: Task, row: Row, seconds: float) -> None:
     tally.seconds = seconds
     if row["status"] == "ok":
         tally.finished += 1
-        tally.tokens += task.tokens
+        tally.amount += task.amount
     else:
         tally.failed += 1
         tally.last_error = row["error"]

@@ -39,9 +39,16 @@ MEASURED: dict[str, tuple[pa.DataType, str, str]] = {
     "spike_rate": (pa.float64(), "1", "spikes per neuron and window"),
     "tiles": (pa.int64(), "1", "tiles in use"),
     "windows_per_token": (pa.int64(), "1", "sequential windows of one token"),
+    "engine": (pa.string(), "", "what advanced the network in time"),
+    "simulated_s": (pa.float64(), "s", "simulated time of a network"),
     "cpu_s": (pa.float64(), "s", "CPU time of the point on the host"),
 }
 _ENERGY, _COUNT = "energy.", "count."
+_OF_POPULATIONS = {
+    "rate.": ("Hz", "mean rate of the population's neurons"),
+    "cv.": ("1", "standard deviation over mean of the population's inter-spike intervals"),
+    "joules.": ("J", "energy of the population by mechanism"),
+}
 
 
 def field_of(name: str, keys: Mapping[str, str], values: Sequence[Any]) -> pa.Field:
@@ -61,6 +68,9 @@ def field_of(name: str, keys: Mapping[str, str], values: Sequence[Any]) -> pa.Fi
     if name.startswith(_COUNT):
         meaning = COUNTS.get(name.removeprefix(_COUNT), "counted")
         return _field(name, pa.int64(), "1", f"exact, over the phase: {meaning}")
+    for prefix, (unit, meaning) in _OF_POPULATIONS.items():
+        if name.startswith(prefix):
+            return _field(name, pa.float64(), unit, meaning)
     raise ValueError(f"no column called {name!r} is known")
 
 

@@ -1,12 +1,12 @@
 """What to sweep: models, chips, parameters, seeds and what to measure, read from TOML and checked.
 
 Every point of the sweep is one model on one chip, with one setting of its parameters, one seed and
-one workload (the held-out text, or one prompt).
+one work (the held-out text, or one prompt); or a network of populations with one setting and seed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ _KEYS = (
     "cases",
     "quality",
     "generate",
+    "network",
 )
 _MOST_TOKENS = 10_000_000
 
@@ -80,6 +81,48 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class NetworkWork:
+    """Simulate a network of populations for `duration` s.
+
+    `build`: "module:function", called with the parameters (and the seed, if it takes one); or
+    `file`: a NIR graph, whose inputs get Poisson trains of the parameter `rate` (Hz). `time_step`
+    (s) of clock-driven engines, `precision`: see `neurosim.events.simulate.Options`.
+    """
+
+    duration: float
+    build: str = ""
+    file: str = ""
+    engine: str = "auto"
+    time_step: float = 1e-4
+    precision: str = "float64"
+
+    @classmethod
+    def from_dict(cls, where: str, value: object) -> NetworkWork:
+        """Read {build or file, duration, engine, time_step, precision}."""
+        known = ("build", "file", "duration", "engine", "time_step", "precision")
+        entry = reading.table(where, value, known)
+        if ("build" in entry) == ("file" in entry):
+            raise ValueError(f'{where}: expected build = "module:function" or file = "net.nir"')
+        if "duration" not in entry:
+            raise ValueError(f"{where}: missing duration, in s")
+        build = reading.text(f"{where}.build", entry["build"]) if "build" in entry else ""
+        if build and not all(build.partition(":")):
+            raise ValueError(f'{where}.build: expected "module:function", got {build!r}')
+        return cls(
+            reading.real(f"{where}.duration", entry["duration"], 1e-9, 1e9),
+            build,
+            reading.text(f"{where}.file", entry["file"]) if "file" in entry else "",
+            reading.text(f"{where}.engine", entry.get("engine", cls.engine)),
+            reading.real(f"{where}.time_step", entry.get("time_step", cls.time_step), 1e-9, 1.0),
+            reading.one_of(
+                f"{where}.precision",
+                entry.get("precision", cls.precision),
+                ("float64", "float32"),
+            ),
+        )
+
+
+@dataclass(frozen=True)
 class Case:
     """A named set of chip keys that are changed together; `values`: (dotted key, value) pairs."""
 
@@ -97,7 +140,7 @@ class SweepSpec:
     """
 
     name: str
-    chips: tuple[str, ...]
+    chips: tuple[str, ...] = ()
     summary: str = ""
     models: tuple[str, ...] = (SHIPPED,)
     seeds: tuple[int, ...] = (0,)
@@ -107,13 +150,20 @@ class SweepSpec:
     cases: tuple[Case, ...] = (Case(""),)
     quality: Quality | None = None
     generate: Generation | None = None
+    network: NetworkWork | None = None
     folder: Path = field(default=Path("."), compare=False)
 
     def __post_init__(self) -> None:
-        if self.quality is None and self.generate is None:
+        language = self.quality is not None or self.generate is not None
+        if language == (self.network is not None):
             raise ValueError(
-                "nothing to measure: add a table [quality] (tokens, text) or [generate] "
-                "(prompts, tokens), or both"
+                "expected something to measure, of one kind: [quality] (tokens, text) and "
+                "[generate] (prompts, tokens) for language models, or [network] (build or file, "
+                "duration)"
+            )
+        if bool(self.chips) == (self.network is not None):
+            raise ValueError(
+                "chips: expected a list of chips for language models and none for [network]"
             )
         keys = [key for key, _ in self.parameters]
         for key, _ in self.fixed:
@@ -134,17 +184,15 @@ class SweepSpec:
     ) -> SweepSpec:
         """Check and read a specification; `where` (the file) stands in every error."""
         entry = reading.table(where, data, _KEYS)
-        missing = [key for key in ("name", "chips") if key not in entry]
-        if missing:
-            raise ValueError(f"{where}: missing {', '.join(missing)}")
+        if "name" not in entry:
+            raise ValueError(f"{where}: missing name")
         parameters = reading.flattened(
             f"{where}: parameters", entry.get("parameters", {}), ranges=True
         )
         fixed = reading.flattened(f"{where}: set", entry.get("set", {}), ranges=False)
-        quality, generate = entry.get("quality"), entry.get("generate")
         values: dict[str, Any] = {
             "name": _name(f"{where}: name", entry["name"]),
-            "chips": reading.texts(f"{where}: chips", entry["chips"]),
+            "chips": reading.texts(f"{where}: chips", entry["chips"]) if "chips" in entry else (),
             "summary": str(entry.get("summary", "")),
             "models": reading.texts(f"{where}: models", entry.get("models", [SHIPPED])),
             "seeds": reading.seeds(f"{where}: seeds", entry.get("seeds", [0])),
@@ -155,10 +203,10 @@ class SweepSpec:
             ),
             "fixed": _pairs(f"{where}: set", fixed),
             "cases": _cases(f"{where}: cases", entry.get("cases")),
-            "quality": None if quality is None else Quality.from_dict(f"{where}: quality", quality),
-            "generate": None
-            if generate is None
-            else Generation.from_dict(f"{where}: generate", generate),
+            **{
+                key: None if entry.get(key) is None else read(f"{where}: {key}", entry[key])
+                for key, read in _WORKS.items()
+            },
             "folder": Path(folder),
         }
         try:
@@ -191,6 +239,13 @@ class SweepSpec:
             f"SweepSpec({self.name}: {len(self.models)} models, {len(self.chips)} chips, "
             f"{len(self.seeds)} seeds, {self.design} of {len(self.parameters)} parameters)"
         )
+
+
+_WORKS: dict[str, Callable[[str, object], object]] = {
+    "quality": Quality.from_dict,
+    "generate": Generation.from_dict,
+    "network": NetworkWork.from_dict,
+}
 
 
 def _name(where: str, value: object) -> str:

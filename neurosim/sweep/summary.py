@@ -117,11 +117,11 @@ class Summary:
         moved = "varied" in axes
         if moved:  # one key moves at a time: its name and value say it all
             axes = [name for name in axes if name not in self.keys]
-        columns = [name for name in SHOWN if any(name in group.statistics for group in self.groups)]
+        columns = self.shown()
         failures = any(group.failed for group in self.groups)
         headings = [self._heading(name) for name in axes] + (["value"] if moved else [])
         headings += ["seeds", *(["failed"] if failures else [])]
-        headings += [HEADINGS[name] for name in columns]
+        headings += [HEADINGS.get(name, name) for name in columns]
         cells = []
         for group in self.groups:
             row = [_shown(group.axes[name]) for name in axes]
@@ -130,6 +130,12 @@ class Summary:
             row += [self._cell(group, name) for name in columns]
             cells.append(row)
         return headings, cells
+
+    def shown(self) -> list[str]:
+        """Columns that the table shows and a plot may take without being asked for."""
+        known = dict.fromkeys(name for group in self.groups for name in group.statistics)
+        of_populations = [name for part in ("rate.", "cv.") for name in known if part in name[:5]]
+        return [*(name for name in SHOWN if name in known), *of_populations]
 
     def _heading(self, name: str) -> str:
         unit = self.keys.get(name, "")
@@ -153,7 +159,12 @@ class Summary:
         unit = self.units[name].partition("/")[0]
         values = (found.median, found.low, found.high)
         median, low, high = (
-            with_unit(value, unit) if unit in ("J", "s") else f"{value:.4f}" for value in values
+            with_unit(value, unit)
+            if unit in ("J", "s")
+            else f"{value:.4g} Hz"
+            if unit == "Hz"
+            else f"{value:.4f}"
+            for value in values
         )
         return median if group.seeds == 1 else f"{median} ({low} to {high})"
 

@@ -31,7 +31,7 @@ def attempt(subjects: Sequence[Subject], task: Task) -> Row:
     """Measure a point; an error becomes a row, so that the others go on."""
     started = time.thread_time()
     try:
-        row = subjects[task.subject].measure(task.work, task.chip, task.seed)
+        row = subjects[task.subject].measure(task.work, task.given, task.seed)
         row |= {"status": "ok", "error": ""}
     except Exception as error:  # whatever a point does wrong must not end the sweep
         row = failure(f"{type(error).__name__}: {' '.join(str(error).split())}")
@@ -55,7 +55,7 @@ def _serve(link: Connection) -> None:
     Ctrl-C reaches every process of a terminal; it is the parent's to handle.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with suppress(EOFError, BrokenPipeError):
+    with suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         link.send(None)
         subjects = link.recv()
         while True:

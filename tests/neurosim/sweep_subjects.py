@@ -19,7 +19,7 @@ class Hold:
 
     kind: str = "quality"
     prompt: str = ""
-    tokens: int = 1
+    amount: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,11 @@ class Troublesome:
     waits: float = 0.0
     name: str = "troublesome"
     sha256: str = ""
+    unit: str = "tokens"
     works: tuple[Hold, ...] = (Hold(),)
     work_digests: tuple[str, ...] = field(default=("hold",))
 
-    def measure(self, index: int, chip: ChipDescription, seed: int) -> dict[str, Any]:
+    def measure(self, index: int, given: ChipDescription, seed: int) -> dict[str, Any]:
         time.sleep(self.waits)
         mark = self.memory / str(seed)
         if seed in self.dies or (seed in self.dies_once and not mark.exists()):
@@ -48,7 +49,7 @@ class Troublesome:
             os.kill(os.getpid(), signal.SIGKILL)
         if seed in self.fails:
             raise RuntimeError(f"seed {seed}\nmisbehaves")
-        return {"bits_per_byte": seed + chip.crossbar.read_noise.value, "tokens": 1}
+        return {"bits_per_byte": seed + given.crossbar.read_noise.value, "tokens": 1}
 
 
 def troubled_spec(seeds: int, **changes: Any) -> SweepSpec:

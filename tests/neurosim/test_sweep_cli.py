@@ -63,7 +63,9 @@ def test_dry_run_writes_nothing(
     monkeypatch.chdir(tmp_path)
     assert main(["sweep", str(spec_file), "--dry-run", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
-    prompt = data["tokens"] // 12 - 5 - 2  # 12 points of 5 tokens, 12 of the prompt and 2
+    prompt = (
+        data["simulated"]["amount"] // 12 - 5 - 2
+    )  # 12 points of 5 tokens, 12 of the prompt and 2
     assert data["points"] == 24
     assert prompt >= 2  # end-of-text and at least one token
     assert main(["sweep", str(spec_file), "--dry-run"]) == 0

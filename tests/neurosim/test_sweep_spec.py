@@ -81,7 +81,7 @@ def test_a_chip_file_lies_beside_the_specification(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('base = "ideal"\nname = "mine"\n')
     path = tmp_path / "s.toml"
     path.write_text('name = "s"\nchips = ["mine.toml"]\n[quality]\ntokens = 4\n')
-    assert variants(SweepSpec.load(path))[0].chip.name == "mine"
+    assert variants(SweepSpec.load(path))[0].name == "mine"
 
 
 def test_the_digest_forgets_sources_but_no_number() -> None:
@@ -134,7 +134,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"quality": {"token": 5}}, "quality: unknown keys token; known: tokens, text"),
     ({"quality": {"text": "bible"}}, "quality.text: expected one of sample, test"),
     ({"quality": {"tokens": 999_999}}, "quality.tokens: expected at most"),
-    ({"quality": None}, "nothing to measure"),
+    ({"quality": None}, "expected something to measure"),
+    ({"network": {"build": "a:b", "duration": 1}}, "expected something to measure, of one kind"),
     ({"generate": {}}, "generate: missing prompts"),
     ({"generate": {"prompts": ["a"], "temperature": -1}}, "generate.temperature: expected"),
     ({"generate": {"prompts": ["a " * 900]}}, "generate.prompts[0]: expected a prompt of at most"),
