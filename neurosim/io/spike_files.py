@@ -47,11 +47,12 @@ def _from_npz(file: Path, layer: str | None) -> tuple[Any, Any]:
     if layer is not None:
         raise ValueError(f"{file}: an .npz has no layers; expected no layer, got {layer!r}")
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            names = list(arrays.files)
-            return arrays[_key(file, names, _TIMES)], arrays[_key(file, names, _NEURONS)]
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{file}: cannot be read as .npz ({error}); write it again") from error
+    names = list(arrays)
+    return arrays[_key(file, names, _TIMES)], arrays[_key(file, names, _NEURONS)]
 
 
 def _from_table(file: Path, layer: str | None) -> tuple[Any, Any]:

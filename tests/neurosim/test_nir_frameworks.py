@@ -14,7 +14,9 @@ from framework_exports import Export
 
 pytest.importorskip("nir", reason="the extra nir is not installed")
 
+from neurosim.events.simulate import Options, simulate
 from neurosim.io.nir import read_nir
+from neurosim.populations import SpikeSource
 
 LAG = {"snntorch": {}, "norse": {"3": 1, "5": 1}, "spikingjelly": {"_7": 1}}
 SIZES = {
@@ -53,6 +55,29 @@ def compare(name, export, folder):
 @pytest.mark.parametrize("name", sorted(LAG))
 def test_stored_exports_run_spike_for_spike(name, tmp_path):
     compare(name, Export.load(name), tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted(LAG))
+def test_engine_steps_runs_them_later_by_the_lags(name, tmp_path):
+    """With a step for each hop; a layer that cannot start later differs in its first spikes."""
+    export = Export.load(name)
+    step = export.time_step
+    found = imported(export, tmp_path)
+    ticks, neurons = np.nonzero(export.spikes_in)
+    driven = found.with_inputs({found.inputs[0]: SpikeSource((ticks + 1) * step, neurons)})
+    total = len(export.spikes_in) + 8
+    options = Options(time_step=step)
+    recording = simulate(driven.network, total * step, engine="steps", options=options)
+    for layer, wanted in export.layers.items():
+        if np.isinf(found.network[layer].parameter("threshold_voltage")).all():
+            continue
+        times, who = recording.spikes(layer)
+        spikes = np.zeros((total + 1, wanted.shape[1]))
+        spikes[np.rint(times / step).astype(int), who] = 1.0
+        first = 1 + round(found.lags[layer] / step) + LAG[name].get(layer, 0)
+        differing = np.nonzero(spikes[first : first + len(wanted)] != wanted)[0]
+        late_start = any(note.startswith(f"{layer} starts at 0 s") for note in found.notes)
+        assert differing.max(initial=-1) < (5 if late_start else 0)
 
 
 @pytest.mark.parametrize("name", sorted(LAG))
