@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import mlx.core as mx
@@ -46,13 +47,16 @@ def prepared(
     outputs = stored.shape[1]
     axis = spikes.time_axis or 0
     start = _state(state, (*spikes.shape[:axis], *spikes.shape[axis + 1 : -1], outputs), integer)
-    scale = np.float32(1) if stored.scale is None else stored.scale
     parameters = [
         _per_neuron(value, outputs, name)
         for name, value in (("decay", decay), ("gain", gain), ("threshold", threshold))
     ]
     edge: State = parameters[2]
-    if not (edge > 0).all():
+    gains = parameters[1]
+    if stored.scale is not None:
+        gains = np.ascontiguousarray(gains * stored.scale, np.float32)
+    seen = edge[:1] if type(threshold) is float else edge
+    if not (seen > 0).all():
         raise ValueError(f"expected positive thresholds, got {edge.min()}")
     shift = None
     if integer:
@@ -60,8 +64,7 @@ def prepared(
         edge = _whole_threshold(threshold, stored, outputs)
     layer = Layer(
         spikes, stored, math.prod(spikes.shape[axis + 1 : -1]), parameters[0],
-        np.ascontiguousarray(parameters[1] * scale, np.float32), edge, shift, neuron,
-        start, save,
+        gains, edge, shift, neuron, start, save,
     )  # fmt: skip
     _check_overflow(layer)
     return layer
@@ -78,6 +81,10 @@ def _stored(weight: npt.NDArray[Any] | mx.array) -> PackedWeight:
 
 
 def _per_neuron(value: npt.ArrayLike, outputs: int, name: str) -> npt.NDArray[np.float32]:
+    return _kept(value, outputs, name) if type(value) is float else _checked(value, outputs, name)
+
+
+def _checked(value: npt.ArrayLike, outputs: int, name: str) -> npt.NDArray[np.float32]:
     with np.errstate(over="ignore"):
         array = host(value).astype(np.float32)
     if array.shape not in ((), (outputs,)) or not np.isfinite(array).all():
@@ -88,14 +95,24 @@ def _per_neuron(value: npt.ArrayLike, outputs: int, name: str) -> npt.NDArray[np
     return np.ascontiguousarray(np.broadcast_to(array, (outputs,)))
 
 
+_kept = lru_cache(maxsize=64)(_checked)
+"""The same for a number; nothing writes to it, and what is refused is not kept."""
+
+
+@lru_cache(maxsize=64)
+def _silence(flat: tuple[int, int], kind: np.dtype[Any]) -> State:
+    """One zero seen everywhere; read-only."""
+    start: State = np.broadcast_to(np.zeros((), kind), flat)
+    return start
+
+
 def _state(state: npt.NDArray[Any] | None, shape: tuple[int, ...], integer: bool) -> State:
     """(R, O); one zero seen everywhere where none was given."""
     kind: np.dtype[Any] = np.dtype(np.int32 if integer else np.float32)
     flat = math.prod(shape[:-1]), shape[-1]
     start: State
     if state is None:
-        start = np.broadcast_to(np.zeros((), kind), flat)
-        return start
+        return _silence(flat, kind)
     if not isinstance(state, np.ndarray):
         raise ValueError(f"expected the state as a numpy array, got {type(state).__name__}")
     if state.dtype != kind or state.shape != shape:

@@ -66,7 +66,7 @@ def layer_by(algo: str, layer: Layer) -> Found:
 def _active(spikes: PackedSpikes) -> int:
     """Neurons with a count other than 0."""
     if len(spikes) == 1:
-        return int(packed.count_bits(spikes.words[0]).sum())
+        return packed.total(spikes.words[0])
     return round(spikes.density * spikes.rows * spikes.size)
 
 
