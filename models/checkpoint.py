@@ -46,7 +46,9 @@ class LoadedModel:
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        """The folder's name; for the `model` folder of a training run, the run's."""
+        folder = self.folder.resolve()
+        return folder.parent.name if folder.name == "model" else folder.name
 
     @property
     def parameters(self) -> int:

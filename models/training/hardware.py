@@ -51,7 +51,9 @@ class HardwareNoise:
     windows; `leak` is the fraction of a voltage that leaks away in a window and `leak_height` the
     landing voltage above the leak's, over V_u - V_landing. `headroom`: spikes of charge that the
     input stage passes above the counter's range, 0: no limit. `g_min` is over G_max. `ramp`:
-    fraction of the run in which spreads, errors and noise grow from 0 to full.
+    fraction of the run in which spreads, errors and noise grow from 0 to full. `head_clip`: weights
+    of the head stay within so many times their root mean square, 0: no limit. All of the head has
+    one unit (logits are compared), so its errors are those of its largest weight.
     """
 
     threshold_device: float = 0.0
@@ -70,6 +72,7 @@ class HardwareNoise:
     read_noise: float = 0.0
     adc_bits: int = 0
     ramp: float = 0.0
+    head_clip: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "programming_curve", tuple(map(float, self.programming_curve)))
@@ -79,6 +82,8 @@ class HardwareNoise:
                 raise ValueError(f"expected a finite hardware.{name}, got {value}")
             if name != "programming_curve" and name != "leak_height" and value < 0:
                 raise ValueError(f"expected hardware.{name} >= 0, got {value}")
+        if 0 < self.head_clip < 1:
+            raise ValueError(f"expected hardware.head_clip 0 or at least 1, got {self.head_clip}")
         if self.conductance_levels == 1 or self.g_min >= 1 or self.ramp > 1:
             raise ValueError(
                 "expected hardware.conductance_levels 0 or >= 2, g_min < 1 and ramp <= 1, got "
@@ -241,6 +246,12 @@ class HardwareDraw:
 
 def _named(readers: Mapping[str, Read], prefix: str) -> Reader:
     return lambda name, spikes, sums: readers[prefix + name](spikes, sums)
+
+
+def clip_head(model: SpikeTransformer, limit: float) -> None:
+    """Bring the head's weights within `limit` times their root mean square."""
+    most = limit * mx.sqrt(mx.mean(mx.square(model.head)))
+    model.head = mx.clip(model.head, -most, most)
 
 
 def crossbar_names(model: SpikeTransformer) -> list[str]:

@@ -30,7 +30,7 @@ from neurosim.models.checkpoint import (
 )
 from neurosim.models.spike_transformer import SpikeTransformer
 from neurosim.models.text.tokenizer import Tokenizer
-from neurosim.models.training.hardware import HardwareDraw
+from neurosim.models.training.hardware import HardwareDraw, clip_head
 from neurosim.models.training.schedule import TrainingConfig, batch_of_step, learning_rate
 
 Tokens = npt.NDArray[np.integer]
@@ -216,6 +216,8 @@ class Trainer:
         """Within, the model runs on chips drawn for this step; see `hardware`."""
         noise, model = self.config.hardware, self.model
         assert noise is not None and isinstance(model, SpikeTransformer)
+        if noise.head_clip:
+            clip_head(model, noise.head_clip)
         growth = noise.ramp * self.config.steps
         strength = min((self.step + 1) / growth, 1.0) if growth else 1.0
         draw = HardwareDraw(noise, (self.config.seed, self.step), strength)
@@ -303,8 +305,11 @@ class Trainer:
 
         Hardware-aware training keeps the statistics that it trained with.
         """
+        hardware = self.config.hardware
+        if hardware is not None and hardware.head_clip and isinstance(self.model, SpikeTransformer):
+            clip_head(self.model, hardware.head_clip)
         self.model.update(tree_unflatten(list(rounded_to_grid(self.model).items())))
-        if isinstance(self.model, SpikeTransformer) and self.config.hardware is None:
+        if isinstance(self.model, SpikeTransformer) and hardware is None:
             self._measure_statistics()
         loss = self.evaluate()
         facts = self.config.to_dict() | {"validation_loss": loss}

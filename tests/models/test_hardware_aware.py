@@ -187,10 +187,10 @@ def test_a_programmed_crossbar_is_the_chips(levels: int) -> None:
     )
     exact = dataclasses.replace(cells, programming_error=Quantity(0.0, "1", "test", "assumed"))
     found = programmed(weight.astype(float), dataclasses.replace(noise, programming_error=0), rng)
-    held = ProgrammedCrossbar.program(weight, exact, rng).weight
+    held = ProgrammedCrossbar.program(weight, exact, np.uint64(1)).weight
     np.testing.assert_allclose(found, held, atol=1e-4)
     found = programmed(weight.astype(float), noise, rng)
-    held = ProgrammedCrossbar.program(weight, cells, rng).weight
+    held = ProgrammedCrossbar.program(weight, cells, np.uint64(1)).weight
     sigma = held.std(1)
     assert sigma.min() > 1
     assert np.abs((found.mean(1) - held.mean(1)) / (sigma * np.sqrt(2 / 800))).max() < 5
@@ -216,7 +216,7 @@ def test_reads_are_the_chips() -> None:
     chip = ProgrammedCrossbar.program(
         np.rint(np.asarray(grid["head"]) / model.weight_units()["head"]).astype(np.int8),
         load_chip("ideal").crossbar,
-        rng,
+        np.uint64(1),
         adc_bits=4,
     )
     with HardwareDraw(HardwareNoise(adc_bits=4), (7,)).install(model, grid, 1):
@@ -296,9 +296,24 @@ def test_it_starts_from_a_checkpoint(tmp_path: Path, tokenizer: Tokenizer) -> No
         Trainer(later.config, tmp_path / "x", later.train_tokens, later.validation_tokens, small)
 
 
+def test_the_head_stays_clipped(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """One outlier more or less decides the error of every weight of the head."""
+    noise = HardwareNoise(head_clip=2.0)
+    for limit, hardware in ((2.0, noise), (None, HardwareNoise())):
+        trainer = short_trainer(tmp_path / str(limit), tokenizer, **run_config(hardware=hardware))
+        weight = np.array(trainer.model.head)
+        weight[3, 5] = 40 * weight.std()
+        trainer.model.head = mx.array(weight)
+        folder = trainer.run(lambda line: None)
+        head = np.asarray(checkpoint.load(folder).model.head)
+        ratio = np.abs(head).max() / np.sqrt((head**2).mean())
+        assert ratio < 2.2 if limit else ratio > 20
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"head_clip": 0.5}, "head_clip 0 or at least 1"),
         ({"threshold_device": -0.1}, "threshold_device >= 0"),
         ({"threshold_spread": 0.1}, "unknown hardware keys"),
         ({"read_noise": float("nan")}, "finite hardware.read_noise"),

@@ -1,0 +1,118 @@
+"""The table of docs/hardware-aware.md from the results of benchmarks/sweeps/hardware_aware.toml.
+
+    python -m benchmarks.hardware_table FOLDER
+
+Mean and standard deviation of bits per byte over the drawn chips, and what part of the lost bits a
+cure gets back: (lost without - lost with) / lost without, where lost without is that of the shipped
+model, untrimmed, and lost with counts from the cured model's own ideal, or from the shipped one's.
+The ideal values are those of the integers on the same tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from neurosim.kernels import fast_blas
+from neurosim.models.checkpoint import DEFAULT, load
+from neurosim.models.held_out import held_out, test_stream
+
+Key = tuple[str, str, int]  # model, case, trim windows
+
+
+def results(folder: Path) -> tuple[dict[Key, list[float]], dict[Key, list[float]], list[str], int]:
+    """Bits per byte and J per token by key, cases in order, tokens of a point."""
+    bits: dict[Key, list[float]] = defaultdict(list)
+    joules: dict[Key, list[float]] = defaultdict(list)
+    cases: list[str] = []
+    tokens = 0
+    for path in sorted((folder / "results").glob("*.parquet")):
+        for row in pq.read_table(path).to_pylist():
+            if row["status"] != "ok":
+                raise ValueError(f"{path}: a point failed: {row['error']}; run the sweep again")
+            key = (row["model"], row["case"], int(row["trim.windows"]))
+            bits[key].append(row["bits_per_byte"])
+            joules[key].append(row["energy_J_per_token"])
+            tokens = row["tokens"]
+            if row["case"] not in cases:
+                cases.append(row["case"])
+    if not bits:
+        raise ValueError(f"expected results of a sweep in {folder}, found none")
+    return bits, joules, cases, tokens
+
+
+def ideals(folders: dict[str, Path], tokens: int) -> dict[str, float]:
+    """Bits per byte of each model in integers, on the sweep's tokens."""
+    found = {}
+    for name, folder in folders.items():
+        loaded = load(folder)
+        found[name] = held_out(loaded, test_stream(loaded.tokenizer)[: tokens + 1])
+    return found
+
+
+def model_folders(folder: Path) -> dict[str, Path]:
+    """Model name -> folder, from the sweep's own record of its specification."""
+    spec = json.loads((folder / "sweep.json").read_text())["spec"]
+    found = {}
+    for name in spec["models"]:
+        path = DEFAULT if name == "shipped" else Path(spec["folder"]) / name
+        found[load(path).name] = path
+    return found
+
+
+def markdown(folder: Path) -> str:
+    """Both tables."""
+    bits, joules, cases, tokens = results(folder)
+    own = ideals(model_folders(folder), tokens)
+    shipped = DEFAULT.name
+    keys = sorted({(model, trim) for model, _, trim in bits}, key=lambda k: (k[0] != shipped, *k))
+    lines = [
+        f"| model | trim | ideal | {' | '.join(cases)} | energy on {cases[-1]} |",
+        "| --- " * (len(cases) + 4) + "|",
+    ]
+    for model, trim in keys:
+        cells = []
+        for case in cases:
+            values = bits.get((model, case, trim), [])
+            cell = f"{np.mean(values):.4f} ({np.std(values, ddof=1):.4f})" if values else ""
+            cells.append(cell)
+        spent = joules.get((model, cases[-1], trim), [])
+        energy = f"{np.mean(spent) * 1e6:.3f} µJ" if spent else ""
+        row = [model, "yes" if trim else "", f"{own[model]:.4f}", *cells, energy]
+        lines.append(f"| {' | '.join(row)} |")
+    lines += ["", f"| recovered of what is lost | trim | {' | '.join(cases)} |"]
+    lines.append("| --- " * (len(cases) + 2) + "|")
+    lines.append(
+        "| lost, bits per byte | | "
+        + " | ".join(f"{np.mean(bits[shipped, case, 0]) - own[shipped]:.4f}" for case in cases)
+        + " |"
+    )
+    for model, trim in keys:
+        if (model, trim) == (shipped, 0):
+            continue
+        cells = []
+        for case in cases:
+            values = bits.get((model, case, trim), [])
+            lost = np.mean(bits[shipped, case, 0]) - own[shipped]
+            both = [1 - (np.mean(values) - own[of]) / lost for of in (model, shipped)]
+            cells.append(f"{both[0]:.0%} / {both[1]:.0%}" if values else "")
+        lines.append(f"| {model} | {'yes' if trim else ''} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="results of the sweep")
+    options = parser.parse_args()
+    fast_blas.enable()
+    print(markdown(options.folder))
+
+
+if __name__ == "__main__":
+    main()
