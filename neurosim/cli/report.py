@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[0, 1, 2], help="chips to draw (default 0 1 2)"
     )
+    parser.add_argument("--batch", type=int, default=1, help="texts decoded at once (default 1)")
     parser.add_argument("--html", type=Path, help="write one self-contained page")
     parser.add_argument("--json", type=Path, help="write every number, to be shown again later")
     parser.add_argument("--csv", type=Path, metavar="DIR", help="write the tables as CSV files")
@@ -102,6 +103,7 @@ def _new(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             [part.strip() for part in options.systems.split(",") if part.strip()],
             options.twin,
             options.seeds,
+            options.batch,
             show,
         )
     if options.measure:

@@ -47,10 +47,13 @@ def rows_of(prices: PriceList, fan_in: float) -> float:
     return min(fan_in, prices.price("tile_rows").value)
 
 
-def token_rows(stages: Sequence[float], tokens: int, pipelined: bool) -> float:
-    """Row times one token occupies the accelerator for: sum, or the slowest stage plus the fill."""
+def token_rows(stages: Sequence[float], tokens: int, pipelined: bool, streams: int = 1) -> float:
+    """Row times one token occupies the accelerator for: sum, or the slowest stage plus the fill.
+
+    `streams` texts decoded at once overlap until the slowest stage is always busy.
+    """
     if not pipelined:
-        return sum(stages)
+        return max(sum(stages) / streams, max(stages, default=0.0))
     return max(stages, default=0.0) * (tokens + len(stages) - 1) / tokens
 
 

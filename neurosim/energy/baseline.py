@@ -100,12 +100,14 @@ def dense_token_energy(
     tokens_per_fetch: float = 1.0,
     cache_level: float | str | None = None,
     hidden_density: Sequence[float] | None = None,
+    streams: int = 1,
 ) -> Breakdown:
     """Energy of one token of the dense twin that attends to `context` tokens (itself included).
 
-    `hidden_density`: share of non-zero hidden values, one a layer; the rows of `down` at zeros are
-    then neither fetched nor multiplied. Multipliers cost in proportion to the activation bits over
-    8 (assumed: their area goes with the product of the word lengths).
+    `streams`: texts decoded at once; they share every fetch of a weight and overlap in time, and
+    each has a cache of its own. `hidden_density`: share of non-zero hidden values, one a layer; the
+    rows of `down` at zeros are then neither fetched nor multiplied. Multipliers cost in proportion
+    to the activation bits over 8 (assumed: their area goes with the product of the word lengths).
 
     `cache_level`: memory of the key-value cache; None: the SRAM banks that hold weights, whose
     tiles then leak too. Norms, softmax, rotary positions and the squared ReLU count at the
@@ -113,6 +115,7 @@ def dense_token_energy(
     """
     weight_level = weight_bank(prices, sizes.weight_bits)
     table_level = prices.price("embedding_bank").value
+    tokens_per_fetch *= streams
     words = Words(
         sizes.weight_bits,
         sizes.activation_bits,
@@ -158,7 +161,7 @@ def dense_token_energy(
         ]
         stages.append(cached / prices.price("tile_columns").value)
         if cache_level is None:
-            tiles[where] += memory_tiles(cached * sizes.kv_bits, weight_level)
+            tiles[where] += memory_tiles(streams * cached * sizes.kv_bits, weight_level)
         scores = sizes.heads * context
         norm = _norm(width)
         work = {
@@ -174,4 +177,4 @@ def dense_token_energy(
     terms += _elementwise(head, _norm(width))
     tiles["head"] = tiles_of(prices, width, sizes.vocabulary)
     stages.append(rows_of(prices, width))
-    return finish(terms, tiles, prices, token_rows(stages, tokens, pipelined))
+    return finish(terms, tiles, prices, token_rows(stages, tokens, pipelined, streams))

@@ -172,12 +172,16 @@ class PhaseCounts:
 
 
 def combined(phases: Iterable[PhaseCounts], times: int = 1) -> PhaseCounts:
-    """Phases one after the other as one, the whole repeated `times` times."""
+    """Phases one after the other as one, the whole repeated `times` times.
+
+    The time is known if that of every phase is.
+    """
     counts: dict[str, dict[str, int]] = {}
     joules: dict[str, dict[str, list[float]]] = {}
-    tokens = 0
+    tokens, seconds = 0, []
     for phase in phases:
         tokens += phase.tokens
+        seconds.append(phase.seconds)
         for node, amounts in phase.counts.items():
             into = counts.setdefault(node, {})
             for name, value in amounts.items():
@@ -190,6 +194,7 @@ def combined(phases: Iterable[PhaseCounts], times: int = 1) -> PhaseCounts:
         tokens * times,
         {node: {k: v * times for k, v in row.items()} for node, row in counts.items()},
         {node: {k: math.fsum(v) * times for k, v in row.items()} for node, row in joules.items()},
+        None if None in seconds else math.fsum(s for s in seconds if s is not None) * times,
     )
 
 

@@ -93,12 +93,14 @@ def digital_token_energy(
     phase: PhaseCounts,
     pipelined: bool = False,
     sharing: int = 1,
+    streams: int = 1,
 ) -> Breakdown:
     """The spiking network's exact counts on the twin's accelerator: one token, no memristors.
 
     With `sharing` 1 every distinct row of weights is fetched once per token: exact. With g > 1
     tokens that share a fetch the fetches are modelled (`expected_fetches`). Crossbars with one
-    source work at the same time, and take as long as if every row were read.
+    source work at the same time, and take as long as if every row were read. `streams` texts
+    decoded at once overlap in time and have attention states of their own.
     """
     phase.check(network)
     words = Words()
@@ -114,12 +116,12 @@ def digital_token_energy(
         elif isinstance(node, Crossbar | DelayCrossbar):
             taken = tiles_of(prices, *node.weight.shape)
         elif isinstance(node, AttentionUnit):
-            taken = memory_tiles(node.state_size * STATE_BITS, weight_bank(prices, 8))
+            taken = memory_tiles(streams * node.state_size * STATE_BITS, weight_bank(prices, 8))
         tiles[layer] = tiles.get(layer, 0) + taken
         if isinstance(node, Crossbar):
             fan_in = node.weight.shape[0]
             stages[network.sources(node.name)[0]] = rows_of(prices, fan_in)
         elif isinstance(node, AttentionUnit):
             stages[node.name] = node.state_size / prices.price("tile_columns").value
-    rows = token_rows(list(stages.values()), phase.tokens, pipelined)
+    rows = token_rows(list(stages.values()), phase.tokens, pipelined, streams)
     return finish(terms, tiles, prices, rows)

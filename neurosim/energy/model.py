@@ -94,11 +94,15 @@ class PlacementFacts:
     chips: int = 1
 
 
-def windows_per_token(phase: str, tokens: int, depth: int) -> float:
-    """Windows that one of the `tokens` of a phase occupies the chip for; module docstring."""
-    if depth < 1:
-        raise ValueError(f"expected a depth of at least one window, got {depth}")
-    return (tokens + depth - 1) / tokens if phase == "prefill" else float(depth)
+def windows_per_token(phase: str, tokens: int, depth: int, streams: int = 1) -> float:
+    """Windows that one of the `tokens` of a phase occupies the chip for; module docstring.
+
+    `streams` texts decoded at once follow each other through the stages: as many tokens are in
+    flight, at most one a stage.
+    """
+    if depth < 1 or streams < 1:
+        raise ValueError(f"expected a depth and streams of at least one, got {depth} and {streams}")
+    return (tokens + depth - 1) / tokens if phase == "prefill" else depth / min(streams, depth)
 
 
 def storage_bits(values: Integers) -> int:
@@ -205,15 +209,17 @@ def token_energy(
     name: str,
     phase: PhaseCounts,
     evidence: str = "derived",
+    streams: int = 1,
 ) -> Breakdown:
     """Energy of one token of phase `name` ("prefill" or "decode") on the chip.
 
-    `evidence` is the class of the integrated energies. Raises `UnpricedError` (a ValueError) that
-    lists everything counted without a price.
+    `evidence` is the class of the integrated energies; `streams` texts decoded at once share the
+    static power, and each has attention states of its own. Raises `UnpricedError` (a ValueError)
+    that lists everything counted without a price.
     """
     phase.check(network)
     account = _Account(prices, phase.tokens)
-    windows, timed = windows_per_token(name, phase.tokens, facts.depth), ""
+    windows, timed = windows_per_token(name, phase.tokens, facts.depth, streams), ""
     for node in network:
         account.layer, account.node = network.layer[node.name], node.name
         _node_terms(account, node, phase, facts, evidence)
@@ -227,6 +233,11 @@ def token_energy(
         )
     assert control and power and rest and window  # all priced, or refused above
     if phase.seconds is not None:
+        if streams > 1:
+            raise ValueError(
+                f"expected one stream where the run simulated its time, got {streams}: packets of "
+                "several streams in flight were not simulated"
+            )
         windows, timed = phase.seconds / phase.tokens / window.value, " (simulated time)"
     static: list[Term] = []
     for layer in dict.fromkeys(network.layer[node.name] for node in network):
@@ -234,6 +245,8 @@ def token_energy(
         static.append(priced(layer, layer, "control", "dynamic joules", own, control))
     for node in network:
         tiles = facts.tiles.get(node.name, 0)
+        if isinstance(node, AttentionUnit) and name == "decode":
+            tiles *= streams
         if tiles:
             where = network.layer[node.name]
             amount = tiles * windows

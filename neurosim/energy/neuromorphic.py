@@ -67,6 +67,7 @@ def neuromorphic_token_energy(
     depth: int,
     profile: str | PriceList = "loihi1",
     name: str = "decode",
+    streams: int = 1,
 ) -> Breakdown:
     """Energy of one token of a phase at a chip's constants.
 
@@ -76,6 +77,7 @@ def neuromorphic_token_energy(
         depth: windows of a token, as placed.
         profile: one of `PROFILES` or a price list.
         name: "prefill" or "decode".
+        streams: texts decoded at once, which share the static power.
 
     Raises:
         UnpricedError: names everything counted that the profile has no price for.
@@ -111,7 +113,7 @@ def neuromorphic_token_energy(
         for count in _OTHER:
             what = count.replace("_", " ")
             add(layer, node.name, "other", what, own.get(count, 0.0), "other_operation")
-    windows = windows_per_token(name, phase.tokens, depth) * levels
+    windows = windows_per_token(name, phase.tokens, depth, streams) * levels
     needed = ("chip_power", "step_time", "cores", "core_memory", "core_neurons")
     unpriced.update(f"static power ({key})" for key in prices.missing(needed))
     if unpriced:

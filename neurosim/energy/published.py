@@ -71,6 +71,32 @@ def operations_only(macs: float, accumulates: float, precision: str = "fp32") ->
     return macs * mac + accumulates * prices.price(f"accumulate{names[precision]}").value
 
 
+def convolution_operations(
+    kernel: int,
+    inputs: int,
+    outputs: int,
+    height: int,
+    width: int,
+    stride: int = 1,
+    groups: int = 1,
+) -> int:
+    """Dense operations k^2 h w c_in c_out / groups of a padded convolution, as papers count."""
+    rows, columns = -(-height // stride), -(-width // stride)
+    return kernel**2 * rows * columns * inputs * outputs // groups
+
+
+def spiking_attention_accumulates(
+    steps: int, tokens: int, width: int, rates: tuple[float, float, float], head_size: int = 64
+) -> float:
+    """Accumulates of a linear spiking attention, Spikingformer's logs: T h N d^2 (min(k, v) + q).
+
+    `rates` of q, k and v; h = width / head size.
+    """
+    query, key, value = rates
+    heads = width // head_size
+    return steps * heads * tokens * head_size**2 * (min(key, value) + query)
+
+
 @dataclass(frozen=True)
 class DeviceLine:
     """Energy per synaptic operation and per neuron update as keras-spiking 0.3.0 charges it, J."""

@@ -31,7 +31,6 @@ from neurosim.reporting.walk import Walk, check_contexts, walk
 CONTEXTS = (1, 128, 1024, 8192)
 QUALITY_TOKENS = 256
 FORMAT = "neurosim report 1"
-BATCH = 1
 Progress = Callable[[str, int, int], None]
 
 
@@ -46,6 +45,7 @@ def study(
     systems: Sequence[str] = ("chip", "loihi1", "digital_45nm"),
     twin: str | Path | LoadedModel = TWIN,
     seeds: Sequence[int] = (0, 1, 2),
+    batch: int = 1,
     progress: Progress = _quiet,
 ) -> dict[str, Any]:
     """Everything the report says, in plain values; see docs/energy.md for the keys.
@@ -59,6 +59,7 @@ def study(
         twin: the ANN twin's folder.
         seeds: chips to draw for the quality; energies are of the first.
             Digital and neuromorphic systems compute exactly: their counts are those of `ideal`.
+        batch: texts decoded at once: they share fetched weights and static power.
         progress: called with (stage, done, total).
 
     Raises:
@@ -67,8 +68,8 @@ def study(
     """
     started = time.perf_counter()
     wanted = check_contexts(contexts)
-    if not seeds or not systems:
-        raise ValueError("expected at least one seed and one system")
+    if not seeds or not systems or batch < 1:
+        raise ValueError("expected at least one seed, one system and a batch of at least 1")
     fast_blas.enable()
     loaded = model if isinstance(model, LoadedModel) else load(model)
     opponent = twin if isinstance(twin, LoadedModel) else load(twin)
@@ -96,7 +97,7 @@ def study(
     walks = {system.name: walked if system.name == "chip" else exact for system in priced}
     decoded = {
         system.name: {
-            c: system.price(walks[system.name], walks[system.name].decode(c), "decode")
+            c: system.price(walks[system.name], walks[system.name].decode(c), "decode", batch)
             for c in wanted
         }
         for system in priced
@@ -135,15 +136,15 @@ def study(
         },
         "contexts": list(wanted),
         "main_context": main,
-        "batch": BATCH,
+        "batch": batch,
         "tokens_per_decode_figure": walked.decoded,
         "systems": [
             _system(system, walks[system.name], decoded[system.name], wanted, main)
             for system in priced
         ],
-        "baselines": [_baseline(row, description, wanted) for row in rows],
+        "baselines": [_baseline(row, description, wanted, batch) for row in rows],
         "baselines_missing": missing_rows(),
-        "against": _against(decoded, rows, description, main),
+        "against": _against(decoded, rows, description, main, batch),
         "counts_per_token": counts.per_token(),
         "sites": site_rows(walked),
         "break_even": break_even_rows(exact, chip_prices(description.numbers()), "digital_45nm"),
@@ -198,13 +199,15 @@ def _system(
     }
 
 
-def _baseline(row: Baseline, chip: ChipDescription, contexts: Sequence[int]) -> dict[str, Any]:
+def _baseline(
+    row: Baseline, chip: ChipDescription, contexts: Sequence[int], batch: int
+) -> dict[str, Any]:
     prices = accelerator_prices(chip_prices(chip.numbers()))
     curve = [
         {
             "context": context,
-            "decode_J_per_token": row.price(prices, context, None).total,
-            "decode_J_per_token_cache_in_dram": row.price(prices, context, "dram").total,
+            "decode_J_per_token": row.price(prices, context, None, batch).total,
+            "decode_J_per_token_cache_in_dram": row.price(prices, context, "dram", batch).total,
         }
         for context in contexts
     ]
@@ -216,19 +219,20 @@ def _against(
     rows: Sequence[Baseline],
     chip: ChipDescription,
     main: int,
+    batch: int,
 ) -> list[dict[str, Any]]:
     """Each system beside each baseline: the ratio with its context, batch, band and movers."""
     prices = accelerator_prices(chip_prices(chip.numbers()))
     found = []
     for name, by_context in decoded.items():
         for row in rows:
-            ours, theirs = by_context[main], row.price(prices, main, None)
+            ours, theirs = by_context[main], row.price(prices, main, None, batch)
             found.append(
                 {
                     "system": name,
                     "baseline": row.key,
                     "context": main,
-                    "batch": BATCH,
+                    "batch": batch,
                     "phase": "decode",
                     "ratio": theirs.total / ours.total,
                     "ratio_is": f"{row.title} / {name}: above 1 the spiking side needs less",

@@ -44,18 +44,21 @@ class System:
         """The name to print."""
         return self.chip.name if self.name == "chip" else self.name
 
-    def price(self, walked: Walk, counts: PhaseCounts, phase: str) -> Breakdown:
-        """Energy of one token of a phase."""
+    def price(self, walked: Walk, counts: PhaseCounts, phase: str, batch: int = 1) -> Breakdown:
+        """Energy of one token of a phase, `batch` texts decoded at once."""
         network, placement = walked.network, walked.placement
         prices = chip_prices(self.chip.numbers())
         if self.name == "chip":
             evidence = self.chip.evidence.weakest
-            return token_energy(network, prices, placement, phase, counts, evidence)
+            return token_energy(network, prices, placement, phase, counts, evidence, batch)
         if self.name in NEUROMORPHIC:
-            return neuromorphic_token_energy(network, counts, placement.depth, self.name, phase)
-        shared = min(counts.tokens, SHARING) if phase == "prefill" else 1
+            return neuromorphic_token_energy(
+                network, counts, placement.depth, self.name, phase, batch
+            )
+        prefill = phase == "prefill"
+        shared = min(counts.tokens, SHARING) if prefill else batch
         accelerator = accelerator_prices(prices, self.name)
-        return digital_token_energy(network, accelerator, counts, phase == "prefill", shared)
+        return digital_token_energy(network, accelerator, counts, prefill, shared, batch)
 
 
 def plain(breakdown: Breakdown) -> dict[str, Any]:

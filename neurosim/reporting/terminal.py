@@ -15,10 +15,10 @@ from neurosim.reporting.tables import answer, context_rows, mechanism_rows, qual
 _BAR = 20
 
 
-def _plain_table(title: str, columns: list[str], first_left: int = 1) -> Table:
+def _plain_table(title: str, columns: list[str]) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for i, name in enumerate(columns):
-        table.add_column(name, justify="left" if i < first_left else "right")
+        table.add_column(name, justify="right" if i else "left")
     return table
 
 
@@ -28,9 +28,8 @@ def _contexts(report: Mapping[str, Any]) -> Table:
         for point in report["systems"][0]["curve"]
     }
     names = [f"{context}{marks[context]}" for context in report["contexts"]]
-    table = _plain_table(
-        "J per decoded token by context, batch 1", ["", "bits/byte", *names], first_left=1
-    )
+    title = f"J per decoded token by context, batch {report['batch']}"
+    table = _plain_table(title, ["", "bits/byte", *names])
     for row in context_rows(report):
         table.add_row(row["row"], row["bits_per_byte"], *(joules(j) for j in row["joules"]))
     return table
@@ -112,9 +111,8 @@ def compared(left: Mapping[str, Any], right: Mapping[str, Any], names: tuple[str
     ]
     shared = [context for context in left["contexts"] if context in right["contexts"]]
     others = {system["key"]: system for system in right["systems"]}
-    table = _plain_table(
-        "J per decoded token, batch 1", ["system", "context", "A", "B", "B / A"], first_left=1
-    )
+    title = f"J per decoded token, batch {left['batch']} and {right['batch']}"
+    table = _plain_table(title, ["system", "context", "A", "B", "B / A"])
     for system in left["systems"]:
         if system["key"] not in others:
             continue

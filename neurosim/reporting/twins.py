@@ -39,10 +39,17 @@ class Baseline:
     sizes: DenseTransformerSizes
     hidden_density: tuple[float, ...] | None = None
 
-    def price(self, prices: PriceList, context: int, cache: float | str | None) -> Breakdown:
-        """Energy of one decoded token, batch 1."""
+    def price(
+        self, prices: PriceList, context: int, cache: float | str | None, batch: int = 1
+    ) -> Breakdown:
+        """Energy of one decoded token, `batch` texts at once."""
         return dense_token_energy(
-            self.sizes, prices, context, cache_level=cache, hidden_density=self.hidden_density
+            self.sizes,
+            prices,
+            context,
+            cache_level=cache,
+            hidden_density=self.hidden_density,
+            streams=batch,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -16,7 +16,9 @@ from neurosim.energy.published import (
     DEVICE_LINES,
     THRESHOLDS,
     Consistency,
+    convolution_operations,
     operations_only,
+    spiking_attention_accumulates,
     yan_required_sparsity,
 )
 from neurosim.energy.recurrent import RecurrentSizes, recurrent_token_energy
@@ -24,6 +26,9 @@ from neurosim.quantity import Quantity
 
 GOLDEN = json.loads(
     (Path(__file__).parents[1] / "data" / "energy_golden.json").read_text(encoding="utf-8")
+)
+EXAMPLES = json.loads(
+    (Path(__file__).parents[1] / "data" / "spike_driven_energy.json").read_text(encoding="utf-8")
 )
 SRAM_128K, SRAM_32K = 131072, 32768
 
@@ -210,3 +215,43 @@ def test_lemaire_layer_by_hand() -> None:
     assert found.potentials == pytest.approx(2 * (6 + 2) * membrane)
     with pytest.raises(ValueError, match="rows a multiple of steps"):
         LemaireLayer(4, 2, 3, steps=2)
+
+
+@pytest.mark.parametrize("name", ["spikingformer_8_512", "spikingformer_8_768"])
+def test_spikingformer_logs(name: str) -> None:
+    """The public log's totals are its layers, its attention by the formula, 4.6 and 0.9 pJ."""
+    case, width = EXAMPLES[name], int(name.split("_")[-1])
+    macs = sum(layer["mac"] for layer in case["layers"])
+    accumulates = sum(layer["ac"] for layer in case["layers"]) + sum(
+        spiking_attention_accumulates(case["T"], 196, width, tuple(rates))
+        for rates in case["qkv_rates"]
+    )
+    assert macs / 1e9 == pytest.approx(case["G_mac"], rel=1e-9)
+    assert accumulates / 1e9 == pytest.approx(case["G_ac"], rel=1e-9)
+    energy = operations_only(macs, accumulates)
+    assert energy * 1e3 == pytest.approx(case["energy_mJ"], rel=1e-9)
+
+
+def test_spikeyolo_sheet_with_and_without_its_slip() -> None:
+    """Its first row holds 4.6 as a rate and multiplies it by 0.9 pJ; done right it is 1 % more."""
+    case = EXAMPLES["spikeyolo_23M_T1_D4"]
+    dense = [
+        convolution_operations(
+            row["k"],
+            row["cin"],
+            row["cout"],
+            row["h_in"],
+            row["w_in"],
+            row["stride"],
+            row["groups"],
+        )
+        for row in case["layers"]
+    ]
+    rates = [row["mean_integer_spikes"] for row in case["layers"]]
+    assert sum(dense) / 1e9 == pytest.approx(case["total_GFLOPs"], rel=1e-9)
+    sheet = operations_only(0, sum(n * rate for n, rate in zip(dense, rates, strict=True)))
+    assert sheet * 1e3 == pytest.approx(case["snn_mJ"], rel=1e-9)
+    assert operations_only(sum(dense), 0) * 1e3 == pytest.approx(case["ann_mJ"], rel=1e-9)
+    rest = sum(n * rate for n, rate in zip(dense[1:], rates[1:], strict=True))
+    right = operations_only(dense[0], rest)
+    assert 1.0 < right / sheet < 1.02

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -179,3 +181,24 @@ def test_totals_are_the_sums_of_the_layers(counted: OperationCounts) -> None:
     for name in ("multiplies", "additions", "dense", "special_functions", "words_read"):
         assert sum(row[name] for row in counted.by_layer().values()) == counted.total(name)
     assert counted.total("effective") <= counted.total("dense")
+
+
+def test_spikegpt_counts_equal_the_golden_ones() -> None:
+    """22 linear layers of a 3-layer SpikeGPT: rows, non-zero inputs, effective and dense pairs."""
+    from spikegpt_model import golden
+
+    path = Path(__file__).parents[1] / "data" / "spikegpt_op_counts.json"
+    expected = json.loads(path.read_text())["spikegpt_char_L3"]
+    model, tokens = golden()
+    counts = count(model, tokens, head="head")
+    assert counts.tokens == expected["tokens"]
+    found = {item.layer: item for item in counts.operations if item.mechanism in ("linear", "head")}
+    assert len(found) == expected["totals"]["layers"]
+    for row in expected["linear_layers"]:
+        item = found[row["layer"]]
+        assert (item.rows, item.nonzero) == (row["rows"], row["nonzero_inputs"]), row["layer"]
+        assert (item.effective, item.dense) == (row["effective"], row["dense"]), row["layer"]
+    assert sum(item.dense for item in found.values()) == expected["totals"]["dense"]
+    assert counts.macs == expected["totals"]["effective"]
+    # per token and layer of width 32, section 1.6: 7 special functions a channel and the norms'
+    assert counts.total("special_functions") >= 48 * 3 * 7 * 32

@@ -111,8 +111,7 @@ def test_the_chip_the_kernels_and_the_formula_count_the_same() -> None:
         formula = int(np.abs(spikes.astype(np.int64)).sum()) * node.size
         levels = bank.levels
         packed = sum(
-            pack((np.abs(spikes) >= level).astype(np.uint8)).count
-            for level in range(1, levels + 1)
+            pack((np.abs(spikes) >= level).astype(np.uint8)).count for level in range(1, levels + 1)
         )
         assert counted.of(node.name, "synaptic_operations") == formula == packed * node.size
         total += formula
@@ -237,3 +236,45 @@ def test_host_energy_without_a_sensor_is_refused_first(
     monkeypatch.setattr("neurosim.energy.measured.RaplSensor.__init__.__defaults__", (tmp_path,))
     assert main(["report", "--measure"]) == 2
     assert "no readable RAPL counter" in capsys.readouterr().err
+
+
+def test_a_batch_shares_fetches_and_static_power(report: dict[str, Any]) -> None:
+    """Each system's energy per token falls with the batch and never below its dynamic share."""
+    text = np.arange(5, 45)
+    network = spiking(load(DEFAULT)).lower()
+    chip = load_chip("ideal")
+    walked = walk(network, chip, text, (8,), 256, decoded=2)
+    counts = walked.decode(8)
+    depth = walked.placement.depth
+    for name in ("chip", "loihi1", "digital_45nm"):
+        one, four, many = (
+            System(name, chip).price(walked, counts, "decode", b) for b in (1, 4, 400)
+        )
+        assert four.total < one.total
+        if name == "chip":  # every text needs attention states of its own, which leak
+            assert many.total > four.total
+        else:
+            assert many.total < four.total
+        if name != "digital_45nm":  # there the batch shares fetches too
+            dynamic = one.total - one.of("static")
+            assert four.total - four.of("static") == pytest.approx(dynamic, rel=1e-12)
+        if name == "loihi1":
+            assert one.of("static") == pytest.approx(4 * four.of("static"), rel=1e-12)
+            assert one.of("static") == pytest.approx(depth * many.of("static"), rel=1e-12)
+
+
+def test_a_batch_of_the_twin_by_hand() -> None:
+    from neurosim.energy.accelerator import accelerator_prices
+    from neurosim.energy.baseline import DenseTransformerSizes, dense_token_energy
+
+    sizes, prices = DenseTransformerSizes(50, 16, 2, 2, 64), accelerator_prices()
+    one, eight = (dense_token_energy(sizes, prices, 10, streams=n) for n in (1, 8))
+    assert one.of("weights") == pytest.approx(8 * eight.of("weights"), rel=1e-12)
+    assert one.of("compute") == eight.of("compute")
+    assert one.of("key-value cache") == eight.of("key-value cache")
+    sparse = dense_token_energy(sizes, prices, 10, hidden_density=(0.5, 0.25))
+    saved = 16 * 64 * (0.5 + 0.75)
+    each = prices.price("multiply").value + prices.price("accumulate").value
+    assert one.of("compute") - sparse.of("compute") == pytest.approx(saved * each, rel=1e-9)
+    with pytest.raises(ValueError, match="a density for each of 2 layers"):
+        dense_token_energy(sizes, prices, 10, hidden_density=(0.5,))
