@@ -45,10 +45,15 @@ class Export:
         )
 
 
+def _all_nodes(graph: object) -> list[object]:
+    inside = [_all_nodes(n) if hasattr(n, "nodes") else [n] for n in graph.nodes.values()]
+    return [node for part in inside for node in part]
+
+
 def _bytes(graph: object) -> np.ndarray:
     import nir
 
-    for node in graph.nodes.values():  # Norse's parameters are torch numbers without axes
+    for node in _all_nodes(graph):  # Norse's parameters are torch numbers without axes
         for key, value in vars(node).items():
             if hasattr(value, "detach") or (isinstance(value, np.ndarray) and not value.ndim):
                 setattr(node, key, np.atleast_1d(np.asarray(value)))
@@ -70,14 +75,14 @@ def _linear(inputs: int, outputs: int):
     return layer
 
 
-def snntorch(reset_delay: bool = False) -> Export:
-    """Linear, Leaky, Linear, Synaptic; reset to zero."""
+def snntorch(reset: str = "zero", reset_delay: bool = False) -> Export:
+    """Linear, Leaky, Linear, Leaky."""
     import snntorch as snn
     import torch
     from snntorch.export_nir import export_to_nir
 
     torch.manual_seed(1)
-    options = {"reset_mechanism": "zero", "reset_delay": reset_delay}
+    options = {"reset_mechanism": reset, "reset_delay": reset_delay}
     first = snn.Leaky(beta=torch.full((15,), 0.9), threshold=torch.ones(15), **options)
     second = snn.Leaky(beta=torch.full((6,), 0.8), threshold=torch.ones(6) * 1.5, **options)
     in_first, in_second = _linear(12, 15), _linear(15, 6)
@@ -105,6 +110,49 @@ def snntorch(reset_delay: bool = False) -> Export:
     return Export(
         _bytes(graph), SNNTORCH_STEP, spikes_in, {k: np.stack(v) for k, v in found.items()}
     )
+
+
+def recurrent() -> Export:
+    """snnTorch again: Linear, RLeaky (all to all: a nested graph in NIR), Linear, Leaky."""
+    import snntorch as snn
+    import torch
+    from snntorch.export_nir import export_to_nir
+
+    torch.manual_seed(4)
+    options = {"reset_mechanism": "zero", "reset_delay": False}
+    in_first, in_second = _linear(12, 10), _linear(10, 4)
+    back = _linear(10, 10)
+    beta, threshold = torch.full((10,), 0.9), torch.ones(10)
+
+    def loop(**more: object) -> object:
+        layer = snn.RLeaky(
+            beta=beta, threshold=threshold, all_to_all=True, linear_features=10, **options, **more
+        )
+        layer.recurrent = back
+        return layer
+
+    last = {"beta": torch.full((4,), 0.8), "threshold": torch.ones(4), **options}
+    graph = export_to_nir(
+        torch.nn.Sequential(
+            in_first, loop(init_hidden=True), in_second,
+            snn.Leaky(init_hidden=True, output=True, **last),
+        ),
+        torch.zeros(1, 12),
+        ignore_dims=[0],
+    )  # fmt: skip
+    first, second = loop(), snn.Leaky(**last)
+    spikes_in = _input(4, 12)
+    out, state_first = first.init_rleaky()
+    state_second = second.init_leaky()
+    found = {"1.lif": [], "3": []}
+    with torch.no_grad():
+        for row in torch.as_tensor(spikes_in):
+            out, state_first = first(in_first(row[None]), out, state_first)
+            found["1.lif"].append(out[0].numpy())
+            spikes, state_second = second(in_second(out), state_second)
+            found["3"].append(spikes[0].numpy())
+    layers = {key: np.stack(value) for key, value in found.items()}
+    return Export(_bytes(graph), SNNTORCH_STEP, spikes_in, layers)
 
 
 def norse() -> Export:
@@ -174,7 +222,7 @@ def spikingjelly() -> Export:
 
 
 if __name__ == "__main__":
-    for make in (snntorch, norse, spikingjelly):
+    for make in (snntorch, recurrent, norse, spikingjelly):
         export = make()
         export.save(make.__name__)
         print(make.__name__, {key: value.sum() for key, value in export.layers.items()})
