@@ -9,11 +9,12 @@ from __future__ import annotations
 import multiprocessing as mp
 import signal
 import time
-from collections.abc import Generator, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -50,12 +51,8 @@ def in_process(subjects: Sequence[Subject], tasks: Sequence[Task]) -> Outcomes:
 
 
 def _serve(link: Connection) -> None:
-    """A worker's life: ready, subjects in, then points in and rows out, until the link closes.
-
-    Ctrl-C reaches every process of a terminal; it is the parent's to handle.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
+    """A worker's life: ready, subjects in, then points in and rows out, until the link closes."""
+    with suppress(EOFError, BrokenPipeError):
         link.send(None)
         subjects = link.recv()
         while True:
@@ -77,7 +74,8 @@ class _Worker:
         context = mp.get_context("spawn")
         here, there = context.Pipe()
         process = context.Process(target=_serve, args=(there,), daemon=True)
-        process.start()
+        with _interrupt_held():
+            process.start()
         there.close()
         return cls(process, here, task)
 
@@ -108,6 +106,18 @@ class _Worker:
         self.link.close()
         self.process.terminate()
         self.process.join()
+
+
+@contextmanager
+def _interrupt_held() -> Iterator[None]:
+    """Ctrl-C reaches every process of a terminal and is the parent's to handle: a process started
+    in here never sees it, the parent sees it afterwards."""
+    resource_tracker.ensure_running()  # or it would be started in here and let SIGINT through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class WorkerError(RuntimeError):
