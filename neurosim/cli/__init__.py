@@ -42,19 +42,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status (2 for bad input, 130 when interrupted)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     chosen = next((word for word in words if not word.startswith("-")), None)
-    parser = _parser(chosen if chosen in SUBCOMMANDS else None)
-    if not words:
-        parser.print_help()
-        return 0
-    options = parser.parse_args(words)
-    if options.command is None:
-        parser.print_help()
-        return 0
     try:
+        parser = _parser(chosen if chosen in SUBCOMMANDS else None)
+        if not words:
+            parser.print_help()
+            return 0
+        options = parser.parse_args(words)
+        if options.command is None:
+            parser.print_help()
+            return 0
         return int(import_module(f"neurosim.cli.{options.command}").main(options))
     except (ValueError, OSError) as error:
-        print(f"neurosim {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"neurosim {chosen}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"neurosim {options.command}: interrupted", file=sys.stderr)
+        print(f"neurosim {chosen}: interrupted", file=sys.stderr)
         return 130

@@ -80,8 +80,8 @@ def raster(recording: Recording) -> Figure:
         rate = counts / (item.size * (end - start) / bins)
         style = ("-", "--", ":", "-.")[number % 4]
         shade = (_DARK, _LIGHT)[number // 4 % 2]
-        grid[-1].step(
-            edges[:-1] * 1e3, rate, style, where="post", color=shade, linewidth=0.9, label=item.name
+        grid[-1].stairs(
+            rate, edges * 1e3, linestyle=style, color=shade, linewidth=0.9, label=item.name
         )
     grid[-1].set_ylim(bottom=0.0)
     grid[-1].set_xlim(start * 1e3, end * 1e3)

@@ -68,6 +68,7 @@ def report(
     asked: str,
     cpu: dict[str, float],
     clocked: bool,
+    resumed: bool,
 ) -> dict[str, Any]:
     """Everything as plain numbers, for JSON."""
     populations = {}
@@ -98,7 +99,7 @@ def report(
         "threads": options.threads,
         "seed": recording.seed,
         "cpu_s": cpu,
-        "rtf": cpu["run"] / recording.duration if recording.duration else None,
+        "rtf": None if resumed or not recording.duration else cpu["run"] / recording.duration,
         "counts": {key: int(value) for key, value in recording.counts.items()},
         "energy_J": {name: dict(parts) for name, parts in recording.energy.items()},
         "populations": populations,
@@ -130,11 +131,12 @@ def why(data: dict[str, Any]) -> str:
 def show(data: dict[str, Any], console: Console) -> None:
     """The table on the terminal."""
     state = " (interrupted)" if data["interrupted"] else ""
+    speed = "resumed" if data["rtf"] is None else f"{data['rtf']:.3g} s per simulated second"
     lines = [
         f"{data['network']}: {data['neurons']} neurons, {data['synapses']} synapses, "
         f"{data['duration_s'] * 1e3:g} ms simulated{state}",
         why(data),
-        f"CPU {data['cpu_s']['run']:.3g} s ({data['rtf']:.3g} s per simulated second), after "
+        f"CPU {data['cpu_s']['run']:.3g} s ({speed}), after "
         f"{data['cpu_s']['warm_up']:.3g} s of loading; {data['precision']}, seed {data['seed']}",
         ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in data["counts"].items()),
     ]

@@ -128,6 +128,7 @@ def main(options: argparse.Namespace) -> int:
         engine = "steps"  # equal to the framework on its clock only
     lines = _export(options, chosen, settings)
     duration = options.duration_ms * 1e-3
+    resumed = options.checkpoint is not None and options.checkpoint.exists()
     before = time.process_time()
     simulate(chosen.network, min(duration, 2.0 * settings.time_step), engine=engine,
              options=settings)  # fmt: skip
@@ -144,7 +145,7 @@ def main(options: argparse.Namespace) -> int:
     from neurosim.cli import _simulate_report as reporting  # matplotlib: after the simulation
 
     clocked = options.nir_step_ms is not None
-    data = reporting.report(chosen, recording, settings, options.engine, cpu, clocked)
+    data = reporting.report(chosen, recording, settings, options.engine, cpu, clocked, resumed)
     written = reporting.write(data, recording, settings, options.out) if options.out else []
     if options.json:
         print(json.dumps(data, indent=1))
