@@ -24,6 +24,9 @@ Row = dict[str, Any]
 Outcomes = Generator[tuple[Task, Row], None, None]
 _TRIES = 2  # of a point whose worker dies
 _NO_ANSWER = "no answer"
+_LOST = (
+    "lost the Dask scheduler; finished points are kept, give the same command again when it is back"
+)
 _DASK_ENDING = f"the Dask worker that ran it alone died {_TRIES} times (out of memory?)"
 _AHEAD = 2  # tasks on a Dask cluster per thread, so that it never waits for us
 
@@ -220,8 +223,10 @@ def on_dask(subjects: Sequence[Subject], tasks: Sequence[Task], client: Any) -> 
                     row = answer
                     break
             yield task, row
+    except OSError as error:
+        raise ConnectionError(f"{_LOST} ({error})") from error
     finally:
-        if client.status == "running":
+        with suppress(OSError):
             client.cancel([future for future, _ in running.values()])
 
 
@@ -245,10 +250,7 @@ def _dask_row(future: Any, task: Task, client: Any) -> Row:
         row: Row = future.result()
     except Exception as error:  # a point's own errors are rows: this is the cluster's
         if client.status != "running":
-            raise ConnectionError(
-                f"lost the Dask scheduler ({error}); finished points are kept, give the same "
-                "command again when it is back"
-            ) from error
+            raise ConnectionError(str(error)) from error
         text = f"{type(error).__name__}: {' '.join(str(error).split())}"
         return {"point": task.point, "status": _NO_ANSWER, "error": text}
     return row

@@ -73,11 +73,11 @@ def test_200_chips_over_dask_equal_the_serial_result(
     assert timeless(result.table).equals(serial, check_metadata=True)
 
 
-def test_200_chips_on_two_processes_equal_the_serial_result(
+def test_two_processes_equal_the_serial_result(
     serial: pa.Table, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    result = run_sweep(monte_carlo(tiny_checkpoint, 200, 4), tmp_path / "out", workers=2)
-    assert timeless(result.table).equals(serial, check_metadata=True)
+    result = run_sweep(monte_carlo(tiny_checkpoint, 40, 4), tmp_path / "out", workers=2)
+    assert timeless(result.table).equals(serial.slice(0, 40), check_metadata=True)
 
 
 @pytest.mark.slow
@@ -141,7 +141,7 @@ def test_a_script_without_its_guard_is_told(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "from neurosim.sweep import run_sweep\n"
-        "run_sweep({'name': 's', 'chips': ['ideal'], 'seeds': [0, 1], 'quality': {'tokens': 2}},\n"
+        "run_sweep({'name': 's', 'chips': ['ideal'], 'seeds': [0], 'quality': {'tokens': 2}},\n"
         f"          {str(tmp_path / 'out')!r}, workers=2)\n"
     )
     run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
