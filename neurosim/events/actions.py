@@ -152,7 +152,9 @@ def _bank(work: Workspace, node: NeuronBank, source: str) -> Action:
         mask = mesh.words_reached(source, node.name)
         work.count_each_token(source, accumulator_reads=node.size)
         _send_words(work, source, node.name)
-    times = np.empty((node.size, node.levels)) if mesh.needs_times else None
+    timed = mesh.needs_times or work.record_times
+    times = np.zeros((node.size, node.levels)) if timed else None
+    recorded_times = work.times[node.name]
 
     def act() -> None:
         charge = work.value[source]
@@ -160,6 +162,8 @@ def _bank(work: Workspace, node: NeuronBank, source: str) -> Action:
             charge = charge * mask
         spikes = bank.fire(charge, len(work.tokens), times=times)
         recorded.append(spikes)
+        if work.record_times and times is not None:
+            recorded_times.append(times.copy())
         packet_hops = tally.count(spikes, hops, counted)
         work.ledger.count(
             node.name,

@@ -34,10 +34,16 @@ class Simulator:
         chip: on what; its non-idealities are drawn from `seed` once (devices) or per window.
         seed: one seed is one chip and one run.
         chips: over how many chips to spread the network.
+        record_times: keep when every spike fired, `Run.spike_times` (8 bytes a channel and level).
     """
 
     def __init__(
-        self, network: Network, chip: ChipDescription, seed: int = 0, chips: int = 1
+        self,
+        network: Network,
+        chip: ChipDescription,
+        seed: int = 0,
+        chips: int = 1,
+        record_times: bool = False,
     ) -> None:
         self.network, self.chip, self.seed = network, chip, seed
         self.placement: Placement = place(network, chip, chips, seed)
@@ -60,6 +66,7 @@ class Simulator:
             self.banks,
             self.crossbars,
             Mesh(network, chip, self.placement, seed),
+            record_times,
         )
         self._booked = {name: bank.energy().parts() for name, bank in self.banks.items()}
         self._plan = build_actions(self._work)
@@ -129,6 +136,7 @@ class Simulator:
             self.chip.window.duration.value,
             self.placement.depth,
             traffic,
+            {name: np.array(rows) for name, rows in work.times.items() if rows},
         )
 
 

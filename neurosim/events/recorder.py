@@ -67,6 +67,9 @@ class Run:
     windows_per_token: int
     traffic: Mapping[str, PhaseTraffic] = field(default_factory=dict)
     """Phase -> what the mesh did; empty where packets take no time."""
+    spike_times: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    """Bank -> when its spikes fired, (T, N, levels), s from their window's start; entries beyond
+    |n| mean nothing. Empty unless they were recorded."""
 
     @property
     def total_spikes(self) -> int:

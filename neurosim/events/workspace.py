@@ -27,7 +27,8 @@ class Workspace:
     `value`: node -> the sums it holds in the current token. `spikes`: bank -> counts of every token
     so far. `tally`: bank -> counts of the last window. `states`: attention unit -> S (H, D, D).
     `logits` of every token. `text_start`: tokens before the current text. `each_token`: node ->
-    counts that every token adds.
+    counts that every token adds. `times`: bank -> spike times (N, levels) of every token, s from
+    the window's start, if `record_times`; entries beyond |n| mean nothing.
     """
 
     network: Network
@@ -36,6 +37,7 @@ class Workspace:
     banks: Mapping[str, ChipBank]
     crossbars: Mapping[str, ProgrammedCrossbar]
     mesh: Mesh
+    record_times: bool = False
     each_token: dict[str, dict[str, int]] = field(default_factory=dict)
     tokens: list[int] = field(default_factory=list)
     text_start: int = 0
@@ -44,6 +46,7 @@ class Workspace:
 
     def __post_init__(self) -> None:
         self.spikes: dict[str, list[npt.NDArray[np.int8]]] = {name: [] for name in self.banks}
+        self.times: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in self.banks}
         self.tally = {name: Tally(np.zeros(bank.size)) for name, bank in self.banks.items()}
         self.states: dict[str, npt.NDArray[np.int32]] = {}
         self.ledgers = {"prefill": Ledger(self.each_token)}
