@@ -45,7 +45,7 @@ _widen, _zero_wide, _store_wide = (
 _add_wide, _subtract_wide = _simd.binary(_Wide, "add"), _simd.binary(_Wide, "sub")
 
 _INT8, _INT32, _INT64 = np.dtype(np.int8), np.dtype(np.int32), np.dtype(np.int64)
-_LARGEST, _MOST_BITS = 2**31 - 1, 30
+_LARGEST, _MOST_BITS, _CAP = 2**31 - 1, 30, 2**31
 _Look = _simd.Vector("int32", 16)
 _load_look, _nothing_seen, _or, _xor, _signs = (
     _memory.load(_Look), _simd.zero(_Look), _simd.binary(_Look, "or_"),
@@ -148,6 +148,7 @@ def _step_if_it_fits(
             bits |= element ^ (element >> 31)
         start = bits + 1  # of a negative S, the bits of |S| - 1
         growth = (_largest_count(k[head]) * _largest_count(v[head])) << fraction_bits
+        growth = min(growth, _CAP)  # so that the shift below stays inside int64
         bound = start + growth
         if shift > 0:
             bound = min(bound, max(start, ((growth + 1) << shift) - 1))

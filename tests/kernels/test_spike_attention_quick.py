@@ -146,6 +146,17 @@ def test_quick_decaying_step_equals_the_reference(
         np.testing.assert_array_equal(memory, wanted)
 
 
+def test_quick_bound_does_not_wrap() -> None:
+    """The largest counts, fraction and shift: their product shifted twice exceeds int64."""
+    counts, state = np.full((1, 5), -128, np.int8), np.zeros((1, 5, 5), np.int32)
+    for shift in range(31):
+        arguments = [state, counts, counts, counts, np.array([shift]), 30]
+        assert quick_decaying_step(*arguments) is None
+        with pytest.raises(ValueError, match="state within int32"):
+            spike_attention_step(*arguments)
+    assert not state.any()
+
+
 def test_quick_decaying_step_leaves_the_rest() -> None:
     rng = np.random.default_rng(0)
     q, k, v = (rng.integers(-4, 5, (4, 24)).astype(np.int8) for _ in range(3))
