@@ -3,14 +3,17 @@
 For every setting of the chip (arguments KEY=VALUE[,KEY=VALUE], or those of docs/chip.md) the
 programmed weights w' are split into a gain and an error per crossbar, w' = gain w + error. Printed,
 as JSON lines: the mean gain, the error's root mean square and largest value in units of the rms
-weight, both over all crossbars, bits per byte on the test split as it is, and bits per byte after
-dividing every crossbar by its gain (a compensation by one number per crossbar).
+weight, both over all crossbars; bits per byte on the test split as it is, after dividing every
+crossbar by its gain (one number per crossbar), and with the errors of the head alone and of all
+crossbars but the head.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +28,7 @@ from neurosim.network import Crossbar, DelayCrossbar, Network
 from neurosim.pipeline import spiking, text_losses
 from neurosim.profiling.environment import restart
 
-TOKENS, SEED = 1024, 0
+TOKENS, SEED, HEAD = 1024, 0, "head"
 SETTINGS = (
     "crossbar.conductance_levels=8",
     "crossbar.conductance_levels=16",
@@ -72,18 +75,24 @@ def _errors(simulator: Simulator, network: Network) -> dict[str, float]:
     }
 
 
-def _quality(
-    network: Network, chip: ChipDescription, loaded: LoadedModel, restored: bool
-) -> tuple[Simulator, float]:
-    simulator = Simulator(network, chip, SEED)
-    if restored:
-        for name, programmed in simulator.crossbars.items():
-            wanted = _weight(network, name)
-            gain = (wanted * programmed.weight).sum() / (wanted * wanted).sum()
-            programmed.weight[:] = programmed.weight / gain
-    stream = test_stream(loaded.tokenizer)[: TOKENS + 1]
-    losses, targets = text_losses(simulator, stream, loaded.model.config.context)
-    return simulator, bits_per_byte(losses, targets, loaded.tokenizer)
+class _Bench:
+    """One programmed chip whose weights are changed in place between readings of the text."""
+
+    def __init__(self, network: Network, chip: ChipDescription, loaded: LoadedModel) -> None:
+        self.network, self._loaded = network, loaded
+        self.simulator = Simulator(network, chip, SEED)
+        self._stream = test_stream(loaded.tokenizer)[: TOKENS + 1]
+        self._held = {name: one.weight.copy() for name, one in self.simulator.crossbars.items()}
+
+    def bits_per_byte(self, kept: Callable[[str], bool], restored: bool = False) -> float:
+        """Quality with the errors of the crossbars `kept` only, `restored`: without their gain."""
+        for name, programmed in self.simulator.crossbars.items():
+            held, wanted = self._held[name], _weight(self.network, name)
+            gain = (wanted * held).sum() / (wanted * wanted).sum() if restored else 1.0
+            programmed.weight[:] = held / gain if kept(name) else wanted
+        text = self._loaded.model.config.context
+        losses, targets = text_losses(self.simulator, self._stream, text)
+        return round(bits_per_byte(losses, targets, self._loaded.tokenizer), 4)
 
 
 def main() -> None:
@@ -94,11 +103,12 @@ def main() -> None:
     network = spiking(loaded).lower()
     for setting in sys.argv[1:] or SETTINGS:
         values = parse_values(setting.split(","))
-        chip = with_values(load_chip("ag_v2c_w_clean"), values)
-        simulator, found = _quality(network, chip, loaded, restored=False)
-        line = {"setting": setting, **_errors(simulator, network)}
-        line["bits_per_byte"] = round(found, 4)
-        line["gain_restored"] = round(_quality(network, chip, loaded, restored=True)[1], 4)
+        bench = _Bench(network, with_values(load_chip("ag_v2c_w_clean"), values), loaded)
+        line: dict[str, Any] = {"setting": setting, **_errors(bench.simulator, network)}
+        line["bits_per_byte"] = bench.bits_per_byte(lambda name: True)
+        line["gain_restored"] = bench.bits_per_byte(lambda name: True, restored=True)
+        line["head_alone"] = bench.bits_per_byte(lambda name: name == HEAD)
+        line["all_but_head"] = bench.bits_per_byte(lambda name: name != HEAD)
         print(json.dumps(line), flush=True)
 
 

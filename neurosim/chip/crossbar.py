@@ -1,8 +1,9 @@
 """Integer weights in differential conductance pairs, and how they read (device.md 3.12).
 
 A weight w is stored as G+ = G_min + max(w, 0) s and G- = G_min + max(-w, 0) s with
-s = (G_max - G_min) / max |w| of the crossbar; the column reads (G+ - G-) / s. Columns are held at
-virtual ground, so one pulse on a cell costs U^2 G t whatever the other rows do.
+s = (G_max - G_min) / max |w| of the crossbar, or of each column (`crossbar.scaling`), whose mirror
+and converter then have their own ratio; the column reads (G+ - G-) / s. Columns are held at virtual
+ground, so one pulse on a cell costs U^2 G t whatever the other rows do.
 
 With wire resistance a tile's G+ and G- become its exact transfer matrix (`wire_transfer`): rows
 that are not pulsed are held at ground, so the tile is linear and the matrix holds for every input
@@ -25,7 +26,6 @@ from neurosim.chip.programming import (
     cell_law,
     read_pairs,
     square_sums,
-    targets,
     write_cells,
 )
 from neurosim.chip.sections import CrossbarCells
@@ -63,15 +63,16 @@ class ProgrammedCrossbar:
     themselves (int8 where they fit) if nothing disturbs them. `row_energy`: J of one read pulse on
     each row, the sum over its 2 O cells, (I,); for a diagonal crossbar (K, N), as each pair is
     read alone. `read_noise_sigma`: standard deviation one read pulse on one pair adds to its
-    column, weight units. `adc_step`, `adc_codes`: column values convert to multiples of `adc_step`
-    (a power of two) between -adc_codes and adc_codes - 1 steps; adc_codes = 0: exactly.
+    column, weight units, one number or (O,). `adc_step` (one number or (O,)), `adc_codes`: column
+    values convert to multiples of `adc_step` (a power of two) between -adc_codes and adc_codes - 1
+    steps; adc_codes = 0: exactly.
     """
 
     weight: npt.NDArray[Any]
     row_energy: npt.NDArray[np.float64]
-    read_noise_sigma: float
+    read_noise_sigma: float | npt.NDArray[np.float64]
     noise_key: np.uint64
-    adc_step: int = 1
+    adc_step: int | npt.NDArray[np.int64] = 1
     adc_codes: int = 0
 
     @classmethod
@@ -99,10 +100,17 @@ class ProgrammedCrossbar:
             raise ValueError(
                 f"expected integer weights (I, O), got {weight.dtype} {weight.shape}; quantise them"
             )
-        largest = max(int(weight.max(initial=0)), -int(weight.min(initial=0)), 1)
+        columnwise = np.maximum(
+            weight.max(axis=0, initial=0).astype(np.int64),
+            -weight.min(axis=0, initial=0).astype(np.int64),
+        )
+        largest = max(int(columnwise.max(initial=0)), 1)
+        each = np.full(columnwise.size, largest)
+        if cells.scaling == "column":
+            each = np.maximum(columnwise, 1)
         stored = aligned(weight.shape, np.float32 if cells.disturbed else _integers(largest))
         admittance = np.zeros(weight.shape if diagonal else weight.shape[0])
-        writer = _TileWriter(cells, largest, key, weight.shape[1])
+        writer = _TileWriter(cells, each, key)
         rows, columns = tile
         for top in range(0, weight.shape[0], rows):
             for left in range(0, weight.shape[1], columns):
@@ -112,17 +120,20 @@ class ProgrammedCrossbar:
                     continue
                 part = admittance[block] if diagonal else admittance[block[0]]
                 writer.write(weight[block], top, left, stored[block], part)
-        step, codes = 1, 0
+        columns_differ = cells.scaling == "column"
+        step: int | npt.NDArray[np.int64] = 1
+        codes = 0
         if adc_bits > 0:
             codes = 2 ** (adc_bits - 1)
             squares = np.zeros(weight.shape[1], dtype=np.int64)
             square_sums(weight, squares)
-            spread = math.sqrt(float(squares.max(initial=0)))
-            step = 2 ** max(math.ceil(math.log2(max(_ADC_RANGE * spread / codes, 1.0))), 0)
+            quietest = np.maximum(_ADC_RANGE * np.sqrt(squares) / codes, 1.0)
+            steps = np.exp2(np.ceil(np.log2(quietest))).astype(np.int64)
+            step = steps if columns_differ else int(steps.max(initial=1))
         return cls(
             stored,
             admittance * _pulse(cells),
-            cells.read_noise.value * largest,
+            cells.read_noise.value * (each if columns_differ else largest),
             np.uint64(stream_key(key, _NOISE)),
             step,
             codes,
@@ -131,7 +142,7 @@ class ProgrammedCrossbar:
     @property
     def exact(self) -> bool:
         """The integer weights, read without noise."""
-        return np.issubdtype(self.weight.dtype, np.integer) and self.read_noise_sigma == 0.0
+        return np.issubdtype(self.weight.dtype, np.integer) and not np.any(self.read_noise_sigma)
 
     def read(
         self,
@@ -146,7 +157,7 @@ class ProgrammedCrossbar:
         columns differ (a diagonal crossbar). Each adds an independent `read_noise_sigma`. Noise is
         keyed by (crossbar, window_index, column). Without noise and conversion the sums come back.
         """
-        if self.read_noise_sigma > 0.0:
+        if np.any(self.read_noise_sigma):
             sums = sums.astype(np.float32)
             sigma = np.atleast_1d(self.read_noise_sigma * np.sqrt(pulses))
             _add_noise(sums, sigma, self.noise_key, window_index)
@@ -156,7 +167,7 @@ class ProgrammedCrossbar:
         """Column sums -> the integers an accumulator receives, by the crossbar's ADC."""
         if self.adc_codes == 0:
             return np.asarray(np.rint(sums), dtype=np.int64)
-        codes = np.rint(sums / np.float32(self.adc_step))
+        codes = np.rint(sums / np.asarray(self.adc_step, dtype=np.float32))
         np.clip(codes, -self.adc_codes, self.adc_codes - 1, out=codes)
         return np.asarray(codes * self.adc_step, dtype=np.int64)
 
@@ -184,13 +195,15 @@ def _pulse(cells: CrossbarCells) -> float:
 class _TileWriter:
     """Writes blocks of one crossbar: what they read as, and how they load their rows."""
 
-    def __init__(self, cells: CrossbarCells, largest: int, key: np.uint64, columns: int) -> None:
+    def __init__(
+        self, cells: CrossbarCells, largest: npt.NDArray[np.int64], key: np.uint64
+    ) -> None:
         self._cells = cells
         self._scale = (cells.g_max.value - cells.g_min.value) / largest
         self._law = cell_law(cells)
-        self._targets = targets(cells, largest)
+        self._curve = np.array(cells.programming_curve.values)
         self._keys = [cell_keys(key, half, cells.rewrites) for half in (0, 1)]
-        self._columns = columns
+        self._columns = largest.size
 
     def write(
         self,
@@ -205,42 +218,45 @@ class _TileWriter:
         `stored` becomes its effective weights; `admittance` (R,), or (R, C) of a diagonal
         crossbar, grows by the conductance that each row's driver sees, S.
         """
+        scale = self._scale[left : left + weight.shape[1]]
         if not self._cells.disturbed:
             stored[:] = weight
-            self._ideal_admittance(weight, admittance)
+            self._ideal_admittance(weight, scale, admittance)
             return
         halves = np.empty((2, *weight.shape), dtype=np.float32)
         for half, sign in enumerate((1, -1)):
             write_cells(
-                weight, sign, self._law, *self._targets, self._keys[half],
+                weight, sign, self._law, self._curve, scale, self._keys[half],
                 top * self._columns + left, self._columns, halves[half],
             )  # fmt: skip
         wire = self._cells.wire_resistance.value
         if wire == 0.0 and admittance.ndim == 1:
-            read_pairs(halves[0], halves[1], self._scale, stored, admittance)
+            read_pairs(halves[0], halves[1], scale, stored, admittance)
         elif wire == 0.0:
-            stored[:] = (halves[0].astype(np.float64) - halves[1]) / self._scale
+            stored[:] = (halves[0].astype(np.float64) - halves[1]) / scale
             admittance += halves.sum(axis=0, dtype=np.float64)
         elif admittance.ndim == 1:
             found = transfer(_side_by_side(halves), wire, differential=True)
-            stored[:] = found.current / self._scale
+            stored[:] = found.current / scale
             admittance += found.admittance
         else:  # a channel's taps are an array of one pair of columns, each row for itself
             for channel in range(weight.shape[1]):
                 found = transfer(halves[:, :, channel].T, wire, differential=True)
-                stored[:, channel] = found.current[:, 0] / self._scale
+                stored[:, channel] = found.current[:, 0] / scale[channel]
                 admittance[:, channel] += found.admittance
 
     def _ideal_admittance(
-        self, weight: npt.NDArray[np.integer], admittance: npt.NDArray[np.float64]
+        self,
+        weight: npt.NDArray[np.integer],
+        scale: npt.NDArray[np.float64],
+        admittance: npt.NDArray[np.float64],
     ) -> None:
         low = self._cells.g_min.value
         if admittance.ndim == 2:
-            admittance += 2.0 * low + self._scale * np.abs(weight.astype(np.int64))
-            return
-        sums = np.zeros(weight.shape[0], dtype=np.int64)
-        absolute_sums(weight, sums)
-        admittance += 2.0 * low * weight.shape[1] + self._scale * sums
+            admittance += 2.0 * low + scale * np.abs(weight.astype(np.int64))
+        else:
+            admittance += 2.0 * low * weight.shape[1]
+            absolute_sums(weight, scale, admittance)
 
 
 def _side_by_side(halves: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -26,6 +26,9 @@ class CellLaw(NamedTuple):
 
     low: float
     high: float
+    steps: float
+    """Levels - 1; 0: continuous."""
+    error: float
     stuck_low: float
     stuck_high: float
     drift_exponent: float
@@ -39,25 +42,14 @@ def cell_law(cells: CrossbarCells) -> CellLaw:
     return CellLaw(
         cells.g_min.value,
         cells.g_max.value,
+        max(cells.conductance_levels.value - 1.0, 0.0),
+        cells.programming_error.value,
         cells.stuck_low.value,
         cells.stuck_high.value,
         cells.drift_exponent.value,
         cells.drift_spread.value,
         math.log(cells.hold_time) if cells.drifts else 0.0,
     )
-
-
-def targets(cells: CrossbarCells, largest: int) -> tuple[Floats, Floats]:
-    """Conductance aimed at and deviation of what is written, S, for |w| = 0 ... `largest`."""
-    low, high = cells.g_min.value, cells.g_max.value
-    above = np.arange(largest + 1) * ((high - low) / largest)
-    steps = cells.conductance_levels.value - 1.0
-    if steps > 0.0:
-        above = np.rint(above / (high - low) * steps) * ((high - low) / steps)
-    aimed = low + above
-    curve = np.array(cells.programming_curve.values)
-    sigma = np.maximum(np.polynomial.polynomial.polyval(aimed / high, curve), 0.0)
-    return np.asarray(aimed), np.asarray(sigma * (cells.programming_error.value * high))
 
 
 def cell_keys(key: np.uint64, half: int, rewrites: int) -> tuple[np.uint64, np.uint64, np.uint64]:
@@ -75,8 +67,8 @@ def write_cells(
     weight: npt.NDArray[Any],
     sign: int,
     law: CellLaw,
-    aimed: Floats,
-    sigma: Floats,
+    curve: Floats,
+    scale: Floats,
     keys: tuple[np.uint64, np.uint64, np.uint64],
     first: int,
     stride: int,
@@ -85,24 +77,40 @@ def write_cells(
     """Conductances of one half of a block of pairs -> `out`, S, (R, C).
 
     Args:
-        weight: the block's integers, (R, C). sign: 1 for G+, -1 for G-. aimed, sigma: `targets`.
+        weight: the block's integers, (R, C). sign: 1 for G+, -1 for G-.
+        curve: coefficients of the error's deviation over G_max as a polynomial in G / G_max.
+        scale: S per unit of weight of each column, (C,).
         keys: `cell_keys`. first, stride: number of the block's first cell, and cells per row of the
             whole crossbar.
     """
     rows, columns = weight.shape
-    normal = np.empty(columns)
+    aimed, sigma, normal = np.empty(columns), np.empty(columns), np.empty(columns)
     factor = math.exp(-law.log_time * law.drift_exponent)
-    noisy = sigma.max() > 0.0
+    step = (law.high - law.low) / law.steps if law.steps > 0.0 else 0.0
+    per_step = (
+        1.0 / step if step > 0.0 else 0.0
+    )  # a division in a loop is checked, and not a vector
+    per_high = 1.0 / law.high
     for i in range(rows):
         start = np.uint64(first + i * stride)
-        if noisy:
-            fill_normal(keys[0], start, normal)
         for j in range(columns):
-            size = max(sign * int(weight[i, j]), 0)
-            g = aimed[size]
-            if noisy:
-                g = max(g + sigma[size] * normal[j], 0.0)
-            out[i, j] = g
+            aimed[j] = max(sign * int(weight[i, j]), 0) * scale[j]
+        if step > 0.0:
+            for j in range(columns):
+                aimed[j] = np.floor(aimed[j] * per_step + 0.5) * step
+        for j in range(columns):
+            aimed[j] += law.low
+        if law.error > 0.0:
+            fill_normal(keys[0], start, normal)
+            sigma[:] = 0.0
+            for k in range(curve.size - 1, -1, -1):
+                for j in range(columns):
+                    sigma[j] = sigma[j] * (aimed[j] * per_high) + curve[k]
+            for j in range(columns):
+                spread = max(sigma[j], 0.0) * law.error * law.high
+                aimed[j] = max(aimed[j] + spread * normal[j], 0.0)
+        for j in range(columns):
+            out[i, j] = aimed[j]
         if law.log_time > 0.0:
             if law.drift_spread > 0.0:
                 fill_normal(keys[2], start, normal)
@@ -125,7 +133,7 @@ def write_cells(
 def read_pairs(
     plus: npt.NDArray[np.float32],
     minus: npt.NDArray[np.float32],
-    scale: float,
+    scale: Floats,
     weight: npt.NDArray[np.float32],
     conductance: Floats,
 ) -> None:
@@ -135,18 +143,18 @@ def read_pairs(
         total = 0.0
         for j in range(plus.shape[1]):
             up, down = float(plus[i, j]), float(minus[i, j])
-            weight[i, j] = (up - down) * unit
+            weight[i, j] = (up - down) * unit[j]
             total += up + down
         conductance[i] += total
 
 
 @compiled
-def absolute_sums(weight: npt.NDArray[Any], sums: npt.NDArray[np.int64]) -> None:
-    """sums (R,) += sum of |w| of each row."""
+def absolute_sums(weight: npt.NDArray[Any], scale: Floats, sums: Floats) -> None:
+    """sums (R,) += sum of |w| scale of each row, S."""
     for i in range(weight.shape[0]):
-        total = 0
+        total = 0.0
         for j in range(weight.shape[1]):
-            total += abs(int(weight[i, j]))
+            total += abs(int(weight[i, j])) * scale[j]
         sums[i] += total
 
 

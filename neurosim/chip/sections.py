@@ -205,7 +205,7 @@ class CrossbarCells(Section):
     Drift: G(t) = G_0 (t / drift_reference)^-nu, nu normal around `drift_exponent`, at least 0; t is
     `age`, the time since programming, or since the last rewriting every `refresh_interval`.
     Wires: `wire_resistance` of one segment of row and column wire. `nonlinearity`: a of a cell
-    I = G sinh(a V)/a.
+    I = G sinh(a V)/a. `scaling`: what takes G_max, the crossbar's or each column's largest weight.
     """
 
     conductance_levels: Quantity = number("1", 0, 65536, whole=True)
@@ -225,6 +225,7 @@ class CrossbarCells(Section):
     refresh_interval: Quantity = number("s", 0.0, 1e10)
     wire_resistance: Quantity = number("ohm", 0.0, 1e6)
     nonlinearity: Quantity = number("1/V", 0.0, 100.0)
+    scaling: str = choice("crossbar", "column")
 
     @property
     def hold_time(self) -> float:

@@ -179,6 +179,32 @@ def test_conversion_rounds_to_a_power_of_two_and_clips(bits: int) -> None:
     assert codes * step >= 8 * spread
 
 
+def test_columns_scaled_by_themselves() -> None:
+    """`scaling = "column"`: each column as a crossbar of its own, down to noise and converter."""
+    weight = random_weights(60, 5)
+    weight[:, 1] //= 16
+    weight[:, 3] = 0
+    own = dataclasses.replace(REAL, scaling="column")
+    found = program(weight, own, adc_bits=6)
+    for column in (0, 1, 2, 4):
+        largest = np.abs(weight[:, column].astype(int)).max()
+        error = found.weight[:, column] - weight[:, column]
+        assert 0.01 * largest < error.std() < 0.2 * largest
+        alone = program(weight[:, [column]], REAL, adc_bits=6)
+        assert found.read_noise_sigma[column] == alone.read_noise_sigma  # type: ignore[index]
+        assert found.adc_step[column] == alone.adc_step  # type: ignore[index]
+    assert found.weight.dtype == np.float32 and (np.abs(found.weight[:, 3]) < 1.0).all()
+    sums = found.weight.sum(axis=0)
+    converted = found.read(sums, 0, 0, True)
+    assert (converted % found.adc_step == 0).all()
+    clean = dataclasses.replace(IDEAL, scaling="column")
+    exact = program(weight, clean)
+    np.testing.assert_array_equal(exact.weight, weight)
+    assert (exact.row_energy > program(weight, IDEAL).row_energy).all()  # more conductance
+    cut = program(weight, own, tile=(7, 2))
+    np.testing.assert_array_equal(cut.weight, found.weight)
+
+
 def test_bad_weights() -> None:
     with pytest.raises(ValueError, match="integer weights"):
         program(np.zeros((2, 2)), IDEAL)  # type: ignore[arg-type]
