@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -92,8 +92,10 @@ def variants(spec: SweepSpec, where: str = "sweep") -> list[Variant]:
     """Every chip under every setting, checked; ValueError names the file and the key."""
     keys = swept_keys(spec)
     found = []
-    for name in spec.chips:
-        base = load_chip(_beside(spec.folder, name))
+    bases = [load_chip(_beside(spec.folder, name)) for name in spec.chips]
+    own = [base.name for base in bases]
+    names = own if len(set(own)) == len(own) else tails([Path(name) for name in spec.chips])
+    for name, base in zip(names, bases, strict=True):
         known = settable(base)
         for key in keys:
             if key not in known:
@@ -105,10 +107,18 @@ def variants(spec: SweepSpec, where: str = "sweep") -> list[Variant]:
                 raise ValueError(f"{where}: {error} (in the setting {setting.label})") from error
             columns = {key: value_of(chip, key) for key in keys}
             units = {key: unit_of(chip, key) for key in keys}
-            found.append(
-                Variant(base.name, chip, setting, digest(chip), columns, units, base.flags)
-            )
+            found.append(Variant(name, chip, setting, digest(chip), columns, units, base.flags))
     return found
+
+
+def tails(paths: Sequence[Path]) -> list[str]:
+    """The last parts of paths: as few as tell them apart."""
+    most = max(len(path.parts) for path in paths)
+    for count in range(1, most + 1):
+        found = ["/".join(path.parts[-count:]) for path in paths]
+        if len(set(found)) == len(found):
+            return found
+    return [str(path) for path in paths]
 
 
 def _refusal(chip: ChipDescription, key: str) -> str:

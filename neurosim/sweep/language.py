@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from neurosim.models.text.corpus import sample_documents
 from neurosim.models.text.tokenizer import Tokenizer, token_stream
 from neurosim.network import Network, Readout
 from neurosim.pipeline import prompt_tokens, spiking, text_losses
-from neurosim.sweep.design import digest
+from neurosim.sweep.design import digest, tails
 from neurosim.sweep.spec import SHIPPED, SweepSpec
 
 Row = dict[str, Any]
@@ -79,9 +80,16 @@ class LanguageModel:
     unit: str = "tokens"
 
     @classmethod
-    def load(cls, name: str, spec: SweepSpec) -> LanguageModel:
-        """Read a model folder (or the shipped one) and cut the texts into tokens."""
-        loaded = load(DEFAULT if name == SHIPPED else spec.folder / name)
+    def load_all(cls, spec: SweepSpec) -> list[LanguageModel]:
+        """The models of a specification, called by as much of their paths as tells them apart."""
+        folders = [DEFAULT if name == SHIPPED else spec.folder / name for name in spec.models]
+        names = tails([folder.resolve() for folder in folders])
+        return [cls.load(*model, spec) for model in zip(names, folders, strict=True)]
+
+    @classmethod
+    def load(cls, name: str, folder: Path, spec: SweepSpec) -> LanguageModel:
+        """Read a model folder and cut the texts into tokens."""
+        loaded = load(folder)
         network = spiking(loaded).lower()
         works: list[Work] = []
         if spec.quality is not None:
@@ -105,7 +113,7 @@ class LanguageModel:
                     raise ValueError(f"generate.prompts[{i}]: {error}") from error
                 works.append(GenerationWork(tuple(ids), spec.generate.tokens, sampler, prompt))
         return cls(
-            loaded.name,
+            name,
             loaded.sha256,
             network,
             loaded.tokenizer,

@@ -94,7 +94,7 @@ def make_plan(
     if spec.network is None:
         chosen = variants(spec, where)
         try:
-            subjects = subjects or [LanguageModel.load(name, spec) for name in spec.models]
+            subjects = subjects or [*LanguageModel.load_all(spec)]
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
     else:

@@ -17,6 +17,7 @@ from neurosim.events.simulate import Options, simulate
 from neurosim.populations import NetworkBuilder, PoissonSource, SpikingNetwork
 from neurosim.sweep.design import Variant, digest, settings, swept_keys
 from neurosim.sweep.reading import Value
+from neurosim.sweep.schema import AXES, is_measured
 from neurosim.sweep.spec import NetworkWork, SweepSpec
 
 Row = dict[str, Any]
@@ -90,6 +91,11 @@ class NetworkModel:
             if key not in defaults:
                 known = ", ".join(sorted(defaults)) or "none"
                 raise ValueError(f"{where}: {self.name} takes no parameter {key!r}; known: {known}")
+            if key in AXES or is_measured(key):
+                raise ValueError(
+                    f"{where}: a parameter called {key!r} would hide a column of the results; "
+                    "give it another name in the builder"
+                )
         found = []
         for setting in settings(spec):
             given = dict(setting.values)

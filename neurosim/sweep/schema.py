@@ -51,6 +51,11 @@ _OF_POPULATIONS = {
 }
 
 
+def is_measured(name: str) -> bool:
+    """Whether a column belongs to a result, not to where its point lies."""
+    return name in MEASURED or name.startswith((_ENERGY, _COUNT, *_OF_POPULATIONS))
+
+
 def field_of(name: str, keys: Mapping[str, str], values: Sequence[Any]) -> pa.Field:
     """The field of one column. `keys`: swept chip keys and their units; `values`: of the column."""
     if name in keys:

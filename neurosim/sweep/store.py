@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from neurosim.files import replace_file
 from neurosim.sweep.plan import Plan
-from neurosim.sweep.schema import AXES, table_of
+from neurosim.sweep.schema import is_measured, table_of
 
 ABOUT, POINTS, RESULTS = "sweep.json", "points.parquet", "results"
 BATCH_SECONDS = 5.0
@@ -77,8 +77,7 @@ def load_results(folder: str | Path) -> pa.Table:
     parts = read_parts(folder)
     measured: dict[str, Mapping[str, Any]] = {}
     if parts is not None:
-        own = [name for name in parts.column_names if name == "point" or name not in AXES]
-        own = [name for name in own if name not in keys]
+        own = [name for name in parts.column_names if name == "point" or is_measured(name)]
         measured = {row["point"]: row for row in parts.select(own).to_pylist()}
     rows = [{**row, **measured[row["point"]]} for row in axes if row["point"] in measured]
     return table_of(rows or [], keys) if rows else table_of(axes[:1], keys).slice(0, 0)

@@ -111,6 +111,10 @@ def test_table_and_plot(tmp_path: Path) -> None:
     assert "<svg" in (tmp_path / "p.svg").read_text()
 
 
+def clashing(tokens: int) -> int:
+    return tokens
+
+
 def not_a_network(seed: int) -> int:
     return seed
 
@@ -138,6 +142,14 @@ def test_what_the_builder_returns_is_checked(tmp_path: Path) -> None:
         ),
         ({"network": {"build": BUILD, "duration": 1, "precision": "half"}}, "network.precision"),
         ({"parameters": {"gian": [1.0]}}, "takes no parameter 'gian'; known: gain, size"),
+        (
+            {
+                "network": {"build": f"{__name__}:clashing", "duration": 1},
+                "set": {},
+                "parameters": {"tokens": [1]},
+            },
+            "a parameter called 'tokens' would hide a column",
+        ),
         ({"parameters": {"seed": [1]}}, "takes no parameter 'seed'"),
         ({"chips": ["ideal"]}, "chips: expected a list of chips for language models and none"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,32 @@ def test_more_seeds_run_only_what_is_new(tiny_checkpoint: Path, tmp_path: Path) 
     assert more.table["seed"].to_pylist() == [3, 4, 5, 3, 4, 5]
     fewer = run_sweep(spec(tiny_checkpoint, seeds=[4]), tmp_path / "out")
     assert fewer.table["seed"].to_pylist() == [4, 4]
+
+
+def test_another_key_keeps_the_points_that_are_equal(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Columns of keys that the file named before are left out."""
+    run_sweep(spec(tiny_checkpoint, design="each"), tmp_path / "out")
+    other = {"device.threshold_spread_device": [0.0]}
+    data = spec(tiny_checkpoint, design="each", parameters=other)
+    result = run_sweep(data, tmp_path / "out")
+    assert (result.tally.skipped, result.tally.finished) == (2, 2)
+    assert NOISE not in result.table.column_names
+    fresh = run_sweep(data, tmp_path / "fresh").table
+    assert timeless(result.table).equals(timeless(fresh), check_metadata=True)
+
+
+def test_models_and_chips_of_one_name_stay_apart(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    for part in "ab":
+        shutil.copytree(tiny_checkpoint, tmp_path / part / "model")
+        (tmp_path / part / "chip.toml").write_text('base = "ideal"\nname = "same"\n')
+    chips = [str(tmp_path / part / "chip.toml") for part in "ab"]
+    data = spec(tiny_checkpoint, parameters={}, seeds=[0], chips=chips)
+    data["models"] = [str(tmp_path / part / "model") for part in "ab"]
+    result = run_sweep(data, tmp_path / "out")
+    assert [(row["model"], row["chip"]) for row in result.table.to_pylist()] == [
+        (f"{model}/model", f"{chip}/chip.toml") for model in "ab" for chip in "ab"
+    ]
+    assert result.tally.finished == 1  # they are equal: one point
 
 
 def test_equal_points_run_once(tiny_checkpoint: Path, tmp_path: Path) -> None:
