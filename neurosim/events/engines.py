@@ -13,6 +13,7 @@ _MODULES: dict[str, str] = {
     "steps": "neurosim.events.steps.clock",
     "bitmap": "neurosim.events.steps.bitmap",
     "frames": "neurosim.events.frames",
+    "calendar": "neurosim.events.calendar",
 }
 
 

@@ -45,13 +45,15 @@ def random_network(
     own_weights: bool = True,
     sources: bool = True,
     drive: float = 0.0,
+    strength: float = 1.0,
 ) -> SpikingNetwork:
     """Two populations, mixed signs, sources of both kinds, many simultaneous deliveries."""
     rng = np.random.default_rng(seed)
     build = NetworkBuilder(seed)
-    gap = model.threshold_voltage - model.reset_voltage
+    gap = strength * (model.threshold_voltage - model.reset_voltage)
+    start = rng.uniform(model.reset_voltage, model.threshold_voltage, size)
     cells = [
-        build.population("a", size, model, voltage=model.reset_voltage + rng.uniform(0, gap, size)),
+        build.population("a", size, model, voltage=start),
         build.population("b", size // 2, model),
     ]
     givers = list(cells)
@@ -70,7 +72,7 @@ def random_network(
             build.connect(
                 giver,
                 target,
-                weight=weight if own_weights else 0.2 * gap,
+                weight=weight if own_weights else 0.21 * gap,
                 delay=delays if own_delays else 1e-3,
                 receptor=model.receptors[int(rng.integers(len(model.receptors)))],
                 pairs=pairs,

@@ -59,6 +59,17 @@ class Lif:
             self.next = self._crossing()
 
 
+def voltage(time: Any, start: float, rest: float, r: float, g: Any, rates: Any) -> Any:
+    """V after `time` (s, a number or an array) under currents g that decay at `rates`."""
+    total = rest + (start - rest) * np.exp(-r * time)
+    for amplitude, s in zip(g, rates, strict=True):
+        if abs(s - r) < 1e-9 * r:
+            total = total + amplitude * r * time * np.exp(-r * time)
+        else:
+            total = total + amplitude * r / (s - r) * (np.exp(-r * time) - np.exp(-s * time))
+    return total
+
+
 class CurrentLif:
     """One LIF neuron with exponential currents; crossings by a fine grid and Brent's method."""
 
@@ -73,16 +84,10 @@ class CurrentLif:
             1.0 / self.p["inhibitory_time_constant"],
         ]
 
-    def _after(self, time: float) -> float:
+    def _after(self, time: Any) -> Any:
         """V `time` s after both V and the currents are those of now."""
         r, rest = 1.0 / self.p["time_constant"], self.p["resting_voltage"]
-        total = rest + (self.voltage - rest) * math.exp(-r * time)
-        for g, s in zip(self.g, self._rates(), strict=True):
-            if abs(s - r) * time < 1e-9:
-                total += g * r * time * math.exp(-r * time)
-            else:
-                total += g * r / (s - r) * (math.exp(-r * time) - math.exp(-s * time))
-        return total
+        return voltage(time, self.voltage, rest, r, self.g, self._rates())
 
     def _decay(self, time: float) -> None:
         self.g = [g * math.exp(-s * time) for g, s in zip(self.g, self._rates(), strict=True)]
@@ -100,13 +105,11 @@ class CurrentLif:
             return 0.0
         horizon = 40.0 * max(self.p["time_constant"], *(1.0 / s for s in self._rates()))
         grid = np.linspace(0.0, horizon, 20001)
-        low = 0.0
-        for high in grid[1:]:
-            if self._after(high) >= threshold:
-                root = brentq(lambda t: self._after(t) - threshold, low, high, xtol=1e-16)
-                return float(root)
-            low = high
-        return math.inf
+        above = np.flatnonzero(self._after(grid) >= threshold)
+        if not above.size:
+            return math.inf
+        low, high = grid[above[0] - 1], grid[above[0]]
+        return float(brentq(lambda t: self._after(t) - threshold, low, high, xtol=1e-16))
 
     def _advance(self, time: float) -> None:
         held = max(min(self.ready, time) - self.last, 0.0)
