@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy.stats import poisson
 
 from neurosim.devices.counter_random import stream_key
 from neurosim.events.exact.trains import build_sources, interval
@@ -33,13 +34,15 @@ def exponential(x):
     return y * np.exp2(power).astype(t)
 
 
-def scrambled(x):
-    """Wellons' lowbias32 of numbers below 2^32."""
-    x = x ^ (x >> np.uint64(16))
-    x = (x * np.uint64(0x7FEB352D)) & M32
+def scrambled(x, key):
+    """Wellons' triple32 of numbers below 2^32, a key added after the first product."""
+    x = x ^ (x >> np.uint64(17))
+    x = (x * np.uint64(0xED5AD4BB) + key) & M32
+    x = x ^ (x >> np.uint64(11))
+    x = (x * np.uint64(0xAC4C1B51)) & M32
     x = x ^ (x >> np.uint64(15))
-    x = (x * np.uint64(0x846CA68B)) & M32
-    return x ^ (x >> np.uint64(16))
+    x = (x * np.uint64(0x31848BAB)) & M32
+    return x ^ (x >> np.uint64(14))
 
 
 def drive_counts(network, options, index, step):
@@ -53,14 +56,10 @@ def drive_counts(network, options, index, step):
     for repeat in range(repeats):
         both = np.uint64(stream_key(np.uint64(key), np.uint64(step * (1 << 20) + repeat)))
         x = np.arange(first, first + size, dtype=np.uint64) ^ (both >> np.uint64(32))
-        x = scrambled((scrambled(x) + (both & M32)) & M32)
-        m, k, below = mean / repeats, 0, math.exp(-mean / repeats)
-        chance = below
-        while round(below * 2**32) < 2**32 and k < 60:
-            total += x >= np.uint64(round(below * 2**32))
-            k += 1
-            chance *= m / k
-            below += chance
+        x = scrambled(x, both & M32)
+        for k in range(40):
+            below = round(2**32 * poisson.cdf(k, mean / repeats))
+            total += x >= np.uint64(below)
     return total
 
 

@@ -2,8 +2,9 @@
 
 Synapses with one weight count events as integers, so that neither the order nor the way of delivery
 can change the sum; own weights are added in ascending order of the source. A part of the targets,
-low .. high, is served; targets ascend within a row. `book`, `row` (of the table of deliveries),
-`now`: see `_tables`; `spikes`: where the neurons to deliver are, `number` of them, at step m.
+low .. high, is served; targets ascend within a row. Kernels of `_kernels`: `book`, `row` (of the
+table of deliveries), `now`: see `_tables`; `spikes`: where the neurons to deliver are, `number` of
+them, which fired at step m; `spare` is not used.
 """
 
 from __future__ import annotations
@@ -45,36 +46,24 @@ def first_from(narrow: int, targets: int, begin: int, end: int, wanted: int) -> 
     return begin
 
 
-@compiled
-def _deliver_delayed(unit: Any, m: int, book: int, row: int, a: int, b: int) -> None:
-    """Synapses a .. b, with delays of their own, into the ring of their input."""
-    inputs = int64_at(book, T.INPUTS) + 8 * T.INPUT_COLUMNS * int64_at(row, T.INPUT)
-    base, slots = int64_at(inputs, T.BASE), int64_at(inputs, T.SLOTS)
-    width, narrow = int64_at(inputs, T.WIDTH), int64_at(row, T.NARROW)
-    delays, targets = int64_at(row, T.DELAYS), int64_at(row, T.TARGETS)
-    weights, counts, sums = (
-        int64_at(row, T.WEIGHTS),
-        int64_at(book, T.COUNTS),
-        int64_at(book, T.SUMS),
-    )
-    for j in range(a, b):
-        spot = base + (m + uint16_at(delays, j)) % slots * width + _target(narrow, targets, j)
-        if weights:
-            add_float(sums, spot, float_at(unit, weights, j))
-        else:
-            add_int32(counts, spot, 1)
-
-
-@compiled
 def deliver_rows(
-    unit: Any, m: int, book: int, row: int, now: int, low: int, high: int, spikes: int, number: int
+    unit: Any,
+    m: int,
+    book: int,
+    row: int,
+    now: int,
+    low: int,
+    high: int,
+    spikes: int,
+    number: int,
+    spare: int,
 ) -> int:
     """Deliver through rows of targets; returns the events."""
     place, weights = int64_at(now, int64_at(row, T.INPUT)), int64_at(row, T.WEIGHTS)
     counts = int64_at(book, T.COUNTS) + 4 * place
     sums = int64_at(book, T.SUMS) + size_of(unit) * place
     narrow, targets = int64_at(row, T.NARROW), int64_at(row, T.TARGETS)
-    offsets, delayed = int64_at(row, T.OFFSETS), int64_at(row, T.DELAYS)
+    offsets = int64_at(row, T.OFFSETS)
     pops = int64_at(book, T.POPS) + 8 * T.POPULATION_COLUMNS * int64_at(row, T.ORIGIN)
     first = int64_at(pops, T.FIRST)
     whole = low == 0 and high >= int64_at(row, T.COLUMNS)
@@ -86,9 +75,7 @@ def deliver_rows(
             a = first_from(narrow, targets, a, b, low)
             b = first_from(narrow, targets, a, b, high)
         events += b - a
-        if delayed:
-            _deliver_delayed(unit, m, book, row, a, b)
-        elif weights:
+        if weights:
             if narrow:
                 for j in range(a, b):
                     add_float(sums, uint16_at(targets, j), float_at(unit, weights, j))
@@ -104,9 +91,54 @@ def deliver_rows(
     return events
 
 
-@compiled
+def deliver_delayed(
+    unit: Any,
+    m: int,
+    book: int,
+    row: int,
+    now: int,
+    low: int,
+    high: int,
+    spikes: int,
+    number: int,
+    spare: int,
+) -> int:
+    """Deliver synapses with delays of their own into the ring of their input; returns the events."""
+    inputs = int64_at(book, T.INPUTS) + 8 * T.INPUT_COLUMNS * int64_at(row, T.INPUT)
+    base, slots = int64_at(inputs, T.BASE), int64_at(inputs, T.SLOTS)
+    width, narrow = int64_at(inputs, T.WIDTH), int64_at(row, T.NARROW)
+    delays, targets = int64_at(row, T.DELAYS), int64_at(row, T.TARGETS)
+    weights, offsets = int64_at(row, T.WEIGHTS), int64_at(row, T.OFFSETS)
+    counts, sums = int64_at(book, T.COUNTS), int64_at(book, T.SUMS)
+    pops = int64_at(book, T.POPS) + 8 * T.POPULATION_COLUMNS * int64_at(row, T.ORIGIN)
+    first = int64_at(pops, T.FIRST)
+    events = 0
+    for k in range(number):
+        source = int32_at(spikes, k) - first
+        a, b = int64_at(offsets, source), int64_at(offsets, source + 1)
+        a = first_from(narrow, targets, a, b, low)
+        b = first_from(narrow, targets, a, b, high)
+        events += b - a
+        for j in range(a, b):
+            spot = base + (m + uint16_at(delays, j)) % slots * width + _target(narrow, targets, j)
+            if weights:
+                add_float(sums, spot, float_at(unit, weights, j))
+            else:
+                add_int32(counts, spot, 1)
+    return events
+
+
 def deliver_matrix(
-    unit: Any, book: int, row: int, now: int, low: int, high: int, spikes: int, number: int
+    unit: Any,
+    m: int,
+    book: int,
+    row: int,
+    now: int,
+    low: int,
+    high: int,
+    spikes: int,
+    number: int,
+    spare: int,
 ) -> int:
     """Add whole crossbar rows; returns the events."""
     columns, place = int64_at(row, T.COLUMNS), int64_at(now, int64_at(row, T.INPUT))

@@ -186,3 +186,28 @@ def size_of(typing_context: Any, unit: Any) -> Any:
         return ir.Constant(_I64, unit.bitwidth // 8)
 
     return types.int64(unit), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def call(
+    typing_context: Any,
+    address: Any,
+    unit: Any,
+    a: Any,
+    b: Any,
+    c: Any,
+    d: Any,
+    e: Any,
+    f: Any,
+    g: Any,
+    h: Any,
+    i: Any,
+) -> Any:
+    """call(address, unit, a .. i) -> int64 of the kernel compiled to that address."""
+    whole = types.int64
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(_I64, [_float(unit), *[_I64] * 9])
+        return builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+
+    return whole(whole, unit, *[whole] * 9), code

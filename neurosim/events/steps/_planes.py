@@ -118,9 +118,17 @@ def add_planes(planes: int, words: int, used: int, low: int, high: int, counts: 
         put(counts, i, number)
 
 
-@compiled
 def deliver_bitmap(
-    book: int, row: int, now: int, low: int, high: int, spikes: int, number: int
+    unit: Any,
+    m: int,
+    book: int,
+    row: int,
+    now: int,
+    low: int,
+    high: int,
+    spikes: int,
+    number: int,
+    spare: int,
 ) -> int:
     """Deliver through a bitmap; returns the events, all with the part that has target 0.
 

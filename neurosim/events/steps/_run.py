@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from neurosim.events.steps import _tables as T
-from neurosim.events.steps._deliver import deliver_matrix, deliver_rows
-from neurosim.events.steps._drive import add_drive
 from neurosim.events.steps._meeting import meet
 from neurosim.events.steps._memory import (
     add_int64,
+    call,
     float_at,
     int32_at,
     int64_at,
@@ -18,8 +17,7 @@ from neurosim.events.steps._memory import (
     put_int64,
     size_of,
 )
-from neurosim.events.steps._planes import deliver_bitmap
-from neurosim.events.steps._update import flush, update_delta, update_synaptic
+from neurosim.events.steps._update import flush
 from neurosim.kernels._jit import compiled
 
 FLUSH_STEPS = 64
@@ -40,24 +38,19 @@ def _deliver(unit: Any, part: int, n: int, book: int, now: int) -> None:
         m = n - int64_at(row, T.LAG)
         if low == high or m < 0:
             continue
-        form = int64_at(row, T.FORM)
+        kernel = int64_at(row, T.DELIVER)
         for other in range(int64_at(book, T.PARTS)):
             entry = starts + 8 * ((other * ring + m % ring) * (populations + 1) + origin)
             begin, end = int64_at(entry, 0), int64_at(entry, 1)
             if begin == end:
                 continue
             spikes, number = log + 4 * (other * room + begin), end - begin
-            if form == T.ROWS:
-                events = deliver_rows(unit, m, book, row, now, low, high, spikes, number)
-            elif form == T.MATRIX:
-                events = deliver_matrix(unit, book, row, now, low, high, spikes, number)
-            else:
-                events = deliver_bitmap(book, row, now, low, high, spikes, number)
+            events = call(kernel, unit, m, book, row, now, low, high, spikes, number, 0)
             add_int64(totals, d, events)
 
 
 @compiled
-def _drive(part: int, n: int, book: int, now: int) -> None:
+def _drive(unit: Any, part: int, n: int, book: int, now: int) -> None:
     """The Poisson drives of step n."""
     populations, deliveries = int64_at(book, T.POP_COUNT), int64_at(book, T.DELIVERY_COUNT)
     drives = int64_at(book, T.DRIVE_COUNT)
@@ -68,7 +61,8 @@ def _drive(part: int, n: int, book: int, now: int) -> None:
         target = int64_at(row, T.DRIVEN)
         low, high = int64_at(bounds, 2 * target), int64_at(bounds, 2 * target + 1)
         scratch = int64_at(book, T.SCRATCH) + 64 * part
-        events = add_drive(n, book, row, now, low, high, scratch)
+        kernel = int64_at(row, T.DRAW)
+        events = call(kernel, unit, n, book, row, now, low, high, scratch, 0, 0)
         add_int64(totals, deliveries + d, events)
 
 
@@ -101,12 +95,8 @@ def _update(
                 position += 1
                 cursor += 1
             continue
-        log = (neurons, steps, position)
-        if kind == T.DELTA:
-            position = update_delta(unit, n, book, pop, now, low, high, log)
-        else:
-            conductances = int(kind == T.CONDUCTANCE)
-            position = update_synaptic(unit, conductances, n, book, pop, now, low, high, log)
+        kernel = int64_at(pop, T.UPDATE)
+        position = call(kernel, unit, n, book, pop, now, low, high, neurons, steps, position)
         if n % FLUSH_STEPS == 0:
             state = int64_at(book, T.STATE) + size_of(unit) * int64_at(pop, T.VOLTAGE)
             padded = int64_at(pop, T.PADDED)
@@ -159,7 +149,7 @@ def run(unit: Any, part: int, step: int, last: int, cursor: int, trace_row: int,
             slot = n % int64_at(row, T.SLOTS)
             put_int64(now, k, int64_at(row, T.BASE) + slot * int64_at(row, T.WIDTH))
         _deliver(unit, part, n, book, now)
-        _drive(part, n, book, now)
+        _drive(unit, part, n, book, now)
         cursor, position = _update(unit, part, n, cursor, book, now, position)
         put_int64(lengths, part, position)
         if n % every == 0:

@@ -14,21 +14,22 @@ LANES = 512  # populations are padded to whole 512-bit words, parts start on one
 KIND, SIZE, PADDED, FIRST, VOLTAGE, UNTIL, PARAMS, SPAN, STRIDE, HOLDS = range(10)
 INPUT_0, INPUT_1, INPUT_2 = 10, 11, 12  # rows of `inputs` of receptor 0: INPUT_0 .. INPUT_1
 MERGED_0, MERGED_1 = 13, 14  # where the several inputs of a receptor are summed, in `sums`
-POPULATION_COLUMNS = 15
+UPDATE = 15  # address of the kernel
+POPULATION_COLUMNS = 16
 
 # Inputs: one row of `counts` or `sums`, a ring of SLOTS steps of WIDTH neurons from BASE.
 IS_SUM, BASE, SLOTS, WIDTH, WEIGHT = range(5)
 INPUT_COLUMNS = 5
 
-# Deliveries: synapses of one projection. DELAYS, WEIGHTS, TARGETS, OFFSETS: addresses, or 0.
-FORM, ORIGIN, TARGET, LAG, INPUT, DELAYS, WEIGHTS, NARROW, TARGETS, OFFSETS = range(10)
+# Deliveries: synapses of one projection. DELIVER: address of the kernel; DELAYS, WEIGHTS, TARGETS,
+# OFFSETS: addresses of arrays, or 0.
+DELIVER, ORIGIN, TARGET, LAG, INPUT, DELAYS, WEIGHTS, NARROW, TARGETS, OFFSETS = range(10)
 COLUMNS, WORDS, PLANES = 10, 11, 12  # targets; 64-bit words of a row; offset of its bit planes
 DELIVERY_COLUMNS = 13
-ROWS, MATRIX, BITMAP = 0, 1, 2  # forms
 
 # Drives.
-DRIVEN, DRIVE_INPUT, FIRST_BOUND, BOUND_COUNT, REPEATS, KEY = range(6)
-DRIVE_COLUMNS = 6
+DRIVEN, DRIVE_INPUT, FIRST_BOUND, USUAL, REPEATS, KEY, DRAW = range(7)  # DRAW: the kernel
+DRIVE_COLUMNS = 7
 
 # The book: addresses ...
 POPS, INPUTS, DELIVERIES, DRIVES, BOUNDS, STATE, UNTIL_STEPS, VALUES, HOLD_STEPS = range(9)

@@ -2,8 +2,9 @@
 
 Step n takes the state from t = (n - 1) dt to n dt. `until` is the step at which the refractory
 period ends: up to and including it the voltage is held; from it on, delta input is taken. All work
-on neurons low .. high of a population, whole vectors, and return the new length of the log.
-`book`, `pop` (its row of the table) and `now` (where this step's inputs are): see `_tables`.
+on neurons low .. high of a population, whole vectors. Kernels of `_kernels`: `book`, `pop` (its row
+of the table) and `now` (where this step's inputs are): see `_tables`; spikes go to the log, arrays
+`neurons` and `steps`, from `position` on; the new length of the log is returned.
 """
 
 from __future__ import annotations
@@ -112,9 +113,17 @@ def _note(mask: np.uint64, number: int, n: int, neurons: int, steps: int, positi
     return position
 
 
-@compiled
 def update_delta(
-    unit: Any, n: int, book: int, pop: int, now: int, low: int, high: int, log: tuple[int, int, int]
+    unit: Any,
+    n: int,
+    book: int,
+    pop: int,
+    now: int,
+    low: int,
+    high: int,
+    neurons: int,
+    steps: int,
+    position: int,
 ) -> int:
     """LIF with delta synapses: V = V e^(-dt/tau) + constant, then + input."""
     state = int64_at(book, T.STATE) + size_of(unit) * int64_at(pop, T.VOLTAGE)
@@ -128,7 +137,6 @@ def update_delta(
         int64_at(pop, T.MERGED_0), low, high,
     )  # fmt: skip
     weight = floats_at(unit, int64_at(book, T.VALUES), weighs)
-    neurons, steps, position = log
     for i in range(low, high, lanes_of(unit)):
         a = i * stride
         v = floats_at(unit, state, i)
@@ -148,17 +156,19 @@ def update_delta(
     return position
 
 
-@compiled
-def update_synaptic(
+@inlined
+def _update_synaptic(
+    conductances: int | None,
     unit: Any,
-    conductances: int,
     n: int,
     book: int,
     pop: int,
     now: int,
     low: int,
     high: int,
-    log: tuple[int, int, int],
+    neurons: int,
+    steps: int,
+    position: int,
 ) -> int:
     """LIF with exponential synapses.
 
@@ -183,7 +193,6 @@ def update_synaptic(
     )
     weight_e = floats_at(unit, int64_at(book, T.VALUES), weighs_e)
     weight_i = floats_at(unit, int64_at(book, T.VALUES), weighs_i)
-    neurons, steps, position = log
     for i in range(low, high, lanes_of(unit)):
         a = i * stride
         v = floats_at(unit, state, i)
@@ -193,12 +202,12 @@ def update_synaptic(
         rate, rest = floats_at(unit, params, a), floats_at(unit, params, a + span)
         of_e = multiply(e, floats_at(unit, params, a + 4 * span))
         of_i = multiply(h, floats_at(unit, params, a + 5 * span))
-        if conductances:
+        if conductances is None:  # decided when compiled
+            moved = add(add(multiply(v, rate), rest), add(of_e, of_i))
+        else:
             total = add(add(numbers(v, 1.0), e), h)
             goal = divide(add(add(rest, of_e), of_i), total)
             moved = add(goal, multiply(subtract(v, goal), exponential(multiply(total, rate))))
-        else:
-            moved = add(add(multiply(v, rate), rest), add(of_e, of_i))
         v = choose(above(step, end), moved, v)
         e = multiply(e, floats_at(unit, params, a + 6 * span))
         h = multiply(h, floats_at(unit, params, a + 7 * span))
@@ -212,3 +221,35 @@ def update_synaptic(
             position = _note(fired, first + i, n, neurons, steps, position)
         put(state, i, v)
     return position
+
+
+def update_current(
+    unit: Any,
+    n: int,
+    book: int,
+    pop: int,
+    now: int,
+    low: int,
+    high: int,
+    neurons: int,
+    steps: int,
+    position: int,
+) -> int:
+    """LIF with exponential currents."""
+    return _update_synaptic(None, unit, n, book, pop, now, low, high, neurons, steps, position)
+
+
+def update_conductance(
+    unit: Any,
+    n: int,
+    book: int,
+    pop: int,
+    now: int,
+    low: int,
+    high: int,
+    neurons: int,
+    steps: int,
+    position: int,
+) -> int:
+    """LIF with exponential conductances."""
+    return _update_synaptic(1, unit, n, book, pop, now, low, high, neurons, steps, position)

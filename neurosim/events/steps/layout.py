@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.events.steps import _tables as T
+from neurosim.events.steps._kernels import Kernel, address
+from neurosim.events.steps._update import update_conductance, update_current, update_delta
 from neurosim.events.steps.grid import to_steps
 from neurosim.events.steps.propagators import propagators
 from neurosim.kernels._aligned import aligned
@@ -19,6 +21,11 @@ Integers = npt.NDArray[np.int64]
 Steps = npt.NDArray[np.int32]
 Array = npt.NDArray[Any]
 _VECTOR = 16  # stored copies of a value that all neurons share: the lanes of the widest vector
+_KERNELS: dict[int, Kernel] = {
+    T.DELTA: update_delta,
+    T.CURRENT: update_current,
+    T.CONDUCTANCE: update_conductance,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +64,7 @@ def _spread(values: Array, own: bool, room: int) -> Array:
     return np.concatenate([values, np.full(room - len(values), values[-1])])
 
 
-def build_layout(network: SpikingNetwork, time_step: float, dtype: npt.DTypeLike) -> Layout:
+def build_layout(network: SpikingNetwork, time_step: float, precision: str) -> Layout:
     """Populations at t = 0, before the neurons at or above threshold have fired.
 
     Neurons that pad a population are held for ever.
@@ -75,6 +82,7 @@ def build_layout(network: SpikingNetwork, time_step: float, dtype: npt.DTypeLike
         row[[T.VOLTAGE, T.UNTIL, T.PARAMS, T.HOLDS]] = lengths
         if not isinstance(population.model, LIF):
             continue
+        row[T.UPDATE] = address(_KERNELS[int(row[T.KIND])], precision)
         own = _own(population)
         row[[T.SPAN, T.STRIDE]] = room if own else _VECTOR, int(own)
         reset = population.parameter("reset_voltage")
@@ -93,7 +101,7 @@ def build_layout(network: SpikingNetwork, time_step: float, dtype: npt.DTypeLike
             store.extend(part)
             lengths[k] += sum(len(item) for item in part)
     return Layout(
-        pops, _joined(state, dtype), _joined(until, np.int32), params, _joined(holds, np.int32)
+        pops, _joined(state, precision), _joined(until, np.int32), params, _joined(holds, np.int32)
     )
 
 

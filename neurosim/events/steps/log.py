@@ -26,11 +26,14 @@ class SpikeLog:
         self._stored = np.zeros(parts, np.int64)  # entries up to here are put away already
         self._away: list[tuple[Steps, Steps]] = []
 
-    def make_room(self, step: int, wanted: int) -> None:
-        """Put entries away and keep those of the last `ring` steps, so that `wanted` more fit."""
+    def make_room(self, step: int, wanted: int) -> bool:
+        """Put entries away and keep those of the last `ring` steps, so that `wanted` more fit.
+
+        Returns whether the logs are new arrays.
+        """
         room = self.neurons.shape[1]
         if int(self.lengths.max()) + wanted <= room:
-            return
+            return False
         self._store()
         oldest = step - self.starts.shape[1] + 1
         keep = [
@@ -48,20 +51,25 @@ class SpikeLog:
             self.lengths[part] -= k
             self._stored[part] -= k
         self.neurons, self.steps = neurons, steps
+        return True
 
     def _store(self) -> None:
         for part, length in enumerate(self.lengths):
-            chosen = slice(int(self._stored[part]), int(length))
-            self._away.append((self.steps[part, chosen].copy(), self.neurons[part, chosen].copy()))
-            self._stored[part] = length
+            if length > self._stored[part] or not self._away:
+                new = slice(int(self._stored[part]), int(length))
+                self._away.append((self.steps[part, new].copy(), self.neurons[part, new].copy()))
+                self._stored[part] = length
 
     def all(self) -> tuple[Steps, Steps]:
         """Steps and neurons of all spikes, sorted by step, then neuron."""
         self._store()
-        steps = np.concatenate([item[0] for item in self._away])
-        neurons = np.concatenate([item[1] for item in self._away])
-        order = np.lexsort((neurons, steps))
-        self._away = [(steps[order], neurons[order])]
+        if len(self._away) > 1:
+            steps = np.concatenate([item[0] for item in self._away])
+            neurons = np.concatenate([item[1] for item in self._away])
+            if len(self.lengths) > 1:
+                order = np.lexsort((neurons, steps))
+                steps, neurons = steps[order], neurons[order]
+            self._away = [(steps, neurons)]
         return self._away[0]
 
     def fill(

@@ -32,10 +32,12 @@ class StepSimulation:
     def __init__(self, network: SpikingNetwork, options: Options, bitmaps: bool) -> None:
         self._network, self._options = network, options
         dtype = np.dtype(options.precision)
-        layout = build_layout(network, options.time_step, dtype)
+        layout = build_layout(network, options.time_step, options.precision)
         self._pops, self._state, self._until = layout.pops, layout.state, layout.until
         self._holds = layout.holds
-        wiring = build_wiring(network, options.time_step, dtype, options.seed, layout.pops, bitmaps)
+        wiring = build_wiring(
+            network, options.time_step, options.precision, options.seed, layout.pops, bitmaps
+        )
         self._wiring = wiring
         self._params = _params(layout.params, wiring.weights, wiring.inputs, dtype)
         self._counts = aligned((max(wiring.room[0], 16),), np.int32)
@@ -54,6 +56,8 @@ class StepSimulation:
         self._trace_every = max(1, round(options.trace_step / options.time_step))
         self._samples: list[Array] = []
         self._unit = dtype.type(0)
+        self._meeting = np.zeros(1, np.int64)
+        self._steps = self._given_neurons = np.empty(0, np.int32)
         self._book = Book()
         self._write_book()
         self._step = 0
@@ -84,6 +88,7 @@ class StepSimulation:
         self._book.place(T.SCRATCH, np.zeros((threads, 16), np.int32))
         self._book.place(T.NOW, np.zeros((threads, len(wiring.inputs)), np.int64))
         self._book.place(T.FULL, np.full(threads, -1, np.int64))
+        self._book.place(T.MEETING, self._meeting)
         numbers = {
             T.POP_COUNT: len(self._pops),
             T.INPUT_COUNT: len(wiring.inputs),
@@ -135,6 +140,7 @@ class StepSimulation:
             owners[(inside >= begins) & (inside < ends)] = part
         owners[self._pops[population, T.KIND] == T.SOURCE] = 0
         self._log.fill(steps, neurons, self._step, firsts, owners)
+        self._place_log()
 
     def advance(self, until: float) -> None:
         """Simulate all steps up to `until` (s)."""
@@ -149,37 +155,38 @@ class StepSimulation:
 
     def _advance(self, last: int) -> None:
         """Simulate steps up to `last`; their given spikes are made first."""
-        steps, neurons = self._given.take(self._step + 1, last)
-        most = int(np.bincount(steps - self._step).max()) if len(steps) else 0
-        threads, every, begun = (
-            self._options.threads,
-            self._trace_every,
-            self._step // self._trace_every,
-        )
-        rows = last // every - begun if len(self._traced) else 0
-        samples = np.empty((rows, len(self._traced)), self._state.dtype)
-        book, entries = self._book, self._book.entries
-        book.place(T.GIVEN_STEPS, steps)
-        book.place(T.GIVEN_NEURONS, neurons)
-        book.place(T.SAMPLES, samples)
-        entries[T.GIVEN_COUNT], entries[T.STEP_ROOM] = len(steps), self._neurons + most
-        wanted = (self._neurons + most) * (1 if threads == 1 else 2 * self._wiring.window)
+        book, entries, every = self._book, self._book.entries, self._trace_every
+        begun, most, samples = self._step // every, 0, None
+        if self._given.any:
+            self._steps, self._given_neurons = self._given.take(self._step + 1, last)
+            if len(self._steps):
+                most = int(np.bincount(self._steps - self._step).max())
+            book.place(T.GIVEN_STEPS, self._steps)
+            book.place(T.GIVEN_NEURONS, self._given_neurons)
+            entries[T.GIVEN_COUNT] = len(self._steps)
+        if len(self._traced):
+            samples = np.empty((last // every - begun, len(self._traced)), self._state.dtype)
+            book.place(T.SAMPLES, samples)
+            self._samples.append(samples)
+        entries[T.STEP_ROOM] = self._neurons + most
+        wanted = (self._neurons + most) * (1 if self._pool is None else 2 * self._wiring.window)
         while self._step < last:
-            self._log.make_room(self._step, wanted)
-            book.place(T.LOG_NEURONS, self._log.neurons)
-            book.place(T.LOG_STEPS, self._log.steps)
-            entries[T.LOG_ROOM] = self._log.neurons.shape[1]
-            cursor = int(np.searchsorted(steps, self._step + 1))
-            book.place(T.MEETING, np.zeros(1, np.int64))
-            row = self._step // every - begun
-            arguments = (self._step, last, cursor, row, book.address)
+            if self._log.make_room(self._step, wanted):
+                self._place_log()
+            cursor = int(np.searchsorted(self._steps, self._step + 1)) if most else 0
+            arguments = (self._step, last, cursor, self._step // every - begun, book.address)
             if self._pool is None:
                 self._step = run(self._unit, 0, *arguments)
-            else:
-                tasks = [self._pool.submit(run, self._unit, k, *arguments) for k in range(threads)]
-                self._step = max([task.result() for task in tasks])
-        if len(samples):
-            self._samples.append(samples)
+                continue
+            self._meeting[0] = 0
+            parts = range(self._options.threads)
+            tasks = [self._pool.submit(run, self._unit, part, *arguments) for part in parts]
+            self._step = max([task.result() for task in tasks])
+
+    def _place_log(self) -> None:
+        self._book.place(T.LOG_NEURONS, self._log.neurons)
+        self._book.place(T.LOG_STEPS, self._log.steps)
+        self._book.entries[T.LOG_ROOM] = self._log.neurons.shape[1]
 
     def spikes(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         """All spikes so far: times (K,) s and neurons (K,), sorted."""

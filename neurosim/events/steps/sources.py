@@ -54,25 +54,23 @@ def _take(
 
 
 class GivenSpikes:
-    """Spikes of lists and Poisson sources, sorted by step, then neuron."""
+    """Spikes of lists and Poisson sources, sorted by step, then neuron; `any`: if there are any."""
 
     def __init__(self, network: SpikingNetwork, time_step: float, seed: int) -> None:
-        self._sources: Sources = build_sources(network, seed)
+        self.any = any(population.is_source for population in network)
         self._time_step = time_step
+        self.steps_at_once = 2**30
+        if not self.any:
+            return
+        self._sources: Sources = build_sources(network, seed)
         self._list_steps = to_steps(self._sources.times, time_step)
         total = float(self._sources.rates.sum()) * time_step
         self.steps_at_once = int(min(max(_AT_ONCE / max(total, 1e-9), 1), 2**30))
-        self._none = (np.empty(0, np.int32), np.empty(0, np.int32))
-
-    @property
-    def any(self) -> bool:
-        """Whether there is any source."""
-        return bool(self._sources.poisson.size or self._sources.times.size)
 
     def take(self, first: int, last: int) -> tuple[Steps, Steps]:
         """Steps and neurons of the spikes at steps first .. last; called in order, once each."""
         if not self.any:
-            return self._none
+            return np.empty(0, np.int32), np.empty(0, np.int32)
         sources = self._sources
         begin, end = np.searchsorted(self._list_steps, (first, last + 1))
         # rounded steps keep the order of the times
@@ -110,5 +108,7 @@ class GivenSpikes:
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Go on from `state()`."""
+        if not self.any:
+            return
         self._sources.next[:] = state["source_next"]
         self._sources.number[:] = state["source_number"]

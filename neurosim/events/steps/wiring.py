@@ -12,6 +12,10 @@ import numpy.typing as npt
 from neurosim.devices.counter_random import stream_key
 from neurosim.events.steps import _tables as T
 from neurosim.events.steps._bits import fill_bitmap
+from neurosim.events.steps._deliver import deliver_delayed, deliver_matrix, deliver_rows
+from neurosim.events.steps._drive import add_drive
+from neurosim.events.steps._kernels import Kernel, address
+from neurosim.events.steps._planes import deliver_bitmap
 from neurosim.events.steps.grid import to_steps
 from neurosim.kernels._aligned import aligned
 from neurosim.populations.network import Projection, SpikingNetwork
@@ -85,7 +89,7 @@ class _Inputs:
 def build_wiring(
     network: SpikingNetwork,
     time_step: float,
-    dtype: npt.DTypeLike,
+    precision: str,
     seed: int,
     pops: Integers,
     bitmaps: bool,
@@ -107,8 +111,9 @@ def build_wiring(
         number = inputs.row(target, receptor, own, weight)
         row[T.INPUT] = number
         if isinstance(synapses, CrossbarSynapses):
-            row[[T.FORM, T.LAG]] = T.MATRIX, int(to_steps(synapses.delay, time_step))
-            row[T.WEIGHTS] = _address(kept, synapses.weight, dtype)
+            row[T.DELIVER] = address(deliver_matrix, precision)
+            row[T.LAG] = int(to_steps(synapses.delay, time_step))
+            row[T.WEIGHTS] = _address(kept, synapses.weight, precision)
             continue
         steps = to_steps(synapses.delay, time_step)
         row[T.LAG] = max(int(steps.min(initial=2**31)), 1) if synapses.count else 1
@@ -117,18 +122,22 @@ def build_wiring(
             words = int(pops[target, T.PADDED]) // 64
             rows = aligned((synapses.source_count, words), np.int64)
             fill_bitmap(synapses.offsets, synapses.targets, rows)
-            row[[T.FORM, T.WORDS, T.PLANES]] = T.BITMAP, words, plane_words
+            row[T.DELIVER] = address(deliver_bitmap, precision)
+            row[[T.WORDS, T.PLANES]] = words, plane_words
             row[T.TARGETS] = _address(kept, rows, np.int64)
             plane_words += words * (int(synapses.source_count).bit_length() + 8)
             continue
-        row[[T.FORM, T.NARROW]] = T.ROWS, int(synapses.targets.dtype == np.uint16)
+        row[T.NARROW] = int(synapses.targets.dtype == np.uint16)
+        kernel: Kernel = deliver_rows
         row[T.TARGETS] = _address(kept, synapses.targets, synapses.targets.dtype)
         if own:
-            row[T.WEIGHTS] = _address(kept, np.asarray(synapses.weight), dtype)
+            row[T.WEIGHTS] = _address(kept, np.asarray(synapses.weight), precision)
         if steps.size > 1 and int(steps.max()) > row[T.LAG]:
             row[T.DELAYS] = _address(kept, steps, np.uint16)
+            kernel = deliver_delayed
             slots[number] = max(slots.get(number, 1), int(steps.max()) - int(row[T.LAG]) + 1)
-    drives, bounds = _drives(network, numbers, time_step, seed, inputs)
+        row[T.DELIVER] = address(kernel, precision)
+    drives, bounds = _drives(network, numbers, time_step, precision, seed, inputs)
     table, weights, order, room = _input_table(inputs, slots, pops)
     deliveries[:, T.INPUT] = order[deliveries[:, T.INPUT]]
     drives[:, T.DRIVE_INPUT] = order[drives[:, T.DRIVE_INPUT]]
@@ -183,6 +192,7 @@ def _drives(
     network: SpikingNetwork,
     numbers: dict[str, int],
     time_step: float,
+    precision: str,
     seed: int,
     inputs: _Inputs,
 ) -> tuple[Integers, npt.NDArray[np.uint32]]:
@@ -196,22 +206,30 @@ def _drives(
         own = poisson_bounds(mean / repeats)
         row[[T.DRIVEN, T.REPEATS]] = numbers[drive.target], repeats
         row[T.DRIVE_INPUT] = inputs.row(numbers[drive.target], receptor, False, drive.weight)
-        row[[T.FIRST_BOUND, T.BOUND_COUNT]] = len(bounds), len(own)
+        row[[T.FIRST_BOUND, T.USUAL]] = len(bounds), usual_counts(own)
         bounds.extend(own)
         key = stream_key(np.uint64(seed & (2**64 - 1)), np.uint64(_DRIVE_SALT + k))
+        row[T.DRAW] = address(add_drive, precision)
         row[T.KEY] = np.uint64(key).astype(np.int64)  # the same bits
     lanes = np.repeat(np.array(bounds or [0], np.uint32), 16)
     return table, lanes
 
 
 def poisson_bounds(mean: float) -> list[int]:
-    """Bounds b_k = 2^32 P(count <= k): a uniform 32-bit number at or above b_k is a count > k."""
+    """Bounds b_k = 2^32 P(count <= k) - 1: a uniform 32-bit number above b_k is a count above k.
+
+    As many as differ from that of a certain event, and that one: nothing is above it.
+    """
     bounds: list[int] = []
     chance = below = math.exp(-mean)
-    while round(below * 2**32) < 2**32:
-        bounds.append(round(below * 2**32))
+    while round(below * 2**32) < 2**32 and (chance > 2.0**-40 or len(bounds) < mean):
+        bounds.append(max(round(below * 2**32) - 1, 0))
         chance *= mean / len(bounds)
         below += chance
-        if chance < 2.0**-40 and len(bounds) > mean:
-            break
-    return bounds
+    return bounds + [2**32 - 1] * (4 + -len(bounds) % 4)
+
+
+def usual_counts(bounds: list[int]) -> int:
+    """Bounds, a multiple of 4, above which less than 1 in 1,000 numbers are."""
+    usual = sum(bound < 2**32 * 0.999 for bound in bounds)
+    return usual + -usual % 4
