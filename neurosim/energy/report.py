@@ -29,9 +29,11 @@ EXCLUDES = (
     "sample-and-hold, mirror bias and per-channel gain between a column and its neurons",
     "negative net charge of unsigned banks (dumped to ground); on exact neurons, charge that "
     "does not reach a spike",
-    "ADC time and routing time (neither in the energy nor in the time per token)",
+    "time of conversions, reads and additions between windows (neither in the energy nor in the "
+    "time per token)",
     "prefill: residual sums of tokens in flight beyond one bank a tile",
 )
+UNTIMED = "time of packets and words (routing.transport = instant: none)"
 ASSUMES = (
     "bipolar word lines: a signed (ON and OFF) channel drives one row with pulses of both signs; "
     "two rows a channel would take more tiles and static power",
@@ -147,4 +149,6 @@ def energy_report(
     }
     moved = any(phase.total("value_hops") for phase in phases.values())
     extra = () if moved or not network.of(Accumulator) else (UNCOUNTED_WORDS,)
+    if any(phase.seconds is None for phase in phases.values()):
+        extra = (*extra, UNTIMED)
     return EnergyReport(breakdowns, dict(phases), multiplies(network), (*EXCLUDES, *extra), flags)
