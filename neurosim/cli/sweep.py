@@ -172,7 +172,7 @@ def _dry_run(plan: Plan, folder: Path, options: argparse.Namespace, console: Con
         + (f", {same} of them equal to another and not run twice" if same else ""),
         f"models {', '.join(models)}; chips {', '.join(plan.spec.chips) or 'none'}; "
         f"{len(plan.spec.seeds)} seeds; keys {', '.join(plan.keys) or 'none'}",
-        f"{amount:,g} {plan.unit} to simulate; results would go to {folder}",
+        f"{amount:,.10g} {plan.unit} to simulate; results would go to {folder}",
     ]
     for line in lines:
         console.print(Text(line))
