@@ -103,7 +103,7 @@ def deliver_delayed(
     number: int,
     spare: int,
 ) -> int:
-    """Deliver synapses with delays of their own into the ring of their input; returns the events."""
+    """Deliver synapses with own delays into the ring of their input; returns the events."""
     inputs = int64_at(book, T.INPUTS) + 8 * T.INPUT_COLUMNS * int64_at(row, T.INPUT)
     base, slots = int64_at(inputs, T.BASE), int64_at(inputs, T.SLOTS)
     width, narrow = int64_at(inputs, T.WIDTH), int64_at(row, T.NARROW)

@@ -27,6 +27,7 @@ from neurosim.populations.network import Projection, SpikingNetwork
 from neurosim.populations.synapses import CrossbarSynapses
 
 ASSUMED_RATE = 10.0  # Hz
+_WORTH_MEETING = 20e-6  # s of work of each thread between two meetings, below which it waits more
 
 # ns of one core (x86-64 with AVX-512, 2.3 GHz), float32 and float64
 _NEURON_STEP = {"LIF": (0.20, 0.40), "CurrentLIF": (0.35, 0.75), "ConductanceLIF": (1.1, 2.6)}
@@ -101,3 +102,13 @@ def predict(
         bitmap = bitmaps and bitmap_refusal(projection, options.time_step) is None
         total += _delivery(projection, max(spikes, 1e-9), steps, column, bitmap)
     return 1e-9 * total
+
+
+def useful_threads(network: SpikingNetwork, options: Options, bitmaps: bool) -> int:
+    """As many of the threads asked for as have enough to do between two meetings.
+
+    They meet once in the shortest delay. The result is the same for any number.
+    """
+    shortest = min(network.shortest_delay, 64 * options.time_step)
+    work = predict(network, options, bitmaps) * shortest
+    return int(max(1, min(options.threads, work / _WORTH_MEETING)))

@@ -13,6 +13,7 @@ from neurosim.events.simulate import Options
 from neurosim.events.steps import _tables as T
 from neurosim.events.steps._run import run
 from neurosim.events.steps.book import Book
+from neurosim.events.steps.costs import useful_threads
 from neurosim.events.steps.grid import LAST_STEP, steps_until
 from neurosim.events.steps.layout import build_layout
 from neurosim.events.steps.log import SpikeLog
@@ -23,7 +24,7 @@ from neurosim.kernels._aligned import aligned
 from neurosim.populations.network import SpikingNetwork
 
 Array = npt.NDArray[Any]
-_LOG_ROOM = 1 << 16  # entries, at least
+_LOG_ROOM, _LOG_STEPS = 1 << 16, 2  # spikes of a log, at least; and all neurons so often
 
 
 class StepSimulation:
@@ -31,6 +32,7 @@ class StepSimulation:
 
     def __init__(self, network: SpikingNetwork, options: Options, bitmaps: bool) -> None:
         self._network, self._options = network, options
+        self._threads = useful_threads(network, options, bitmaps)
         dtype = np.dtype(options.precision)
         layout = build_layout(network, options.time_step, options.precision)
         self._pops, self._state, self._until = layout.pops, layout.state, layout.until
@@ -43,14 +45,14 @@ class StepSimulation:
         self._counts = aligned((max(wiring.room[0], 16),), np.int32)
         self._sums = aligned((max(wiring.room[1], 16),), dtype)
         self._counts[:], self._sums[:] = 0, 0
-        self._bounds = _bounds(layout.pops, options.threads)
+        self._bounds = _bounds(layout.pops, self._threads)
         ring = wiring.longest_lag + wiring.window + 1
-        room = max(_LOG_ROOM, 2 * network.size)
-        self._log = SpikeLog(options.threads, ring, len(layout.pops), room)
+        room = max(_LOG_ROOM, _LOG_STEPS * network.size)
+        self._log = SpikeLog(self._threads, ring, len(layout.pops), room)
         self._given = GivenSpikes(network, options.time_step, options.seed)
         columns = len(wiring.deliveries) + len(wiring.drives)
-        self._totals = np.zeros((options.threads, columns), np.int64)
-        self._pool = ThreadPoolExecutor(options.threads) if options.threads > 1 else None
+        self._totals = np.zeros((self._threads, columns), np.int64)
+        self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
         self._neurons = int(layout.pops[layout.pops[:, T.KIND] != T.SOURCE, T.SIZE].sum())
         self._traced = _traced(network, options)
         self._trace_every = max(1, round(options.trace_step / options.time_step))
@@ -66,7 +68,7 @@ class StepSimulation:
 
     def _write_book(self) -> None:
         """What stays where it is from step to step."""
-        wiring, log, threads = self._wiring, self._log, self._options.threads
+        wiring, log, threads = self._wiring, self._log, self._threads
         self._book.place(T.POPS, self._pops)
         self._book.place(T.INPUTS, wiring.inputs)
         self._book.place(T.DELIVERIES, wiring.deliveries)
@@ -135,7 +137,7 @@ class StepSimulation:
         owners = np.zeros(len(neurons), np.int64)
         population = np.searchsorted(firsts, neurons, side="right") - 1
         inside = neurons - firsts[population]
-        for part in range(1, self._options.threads):
+        for part in range(1, self._threads):
             begins, ends = self._bounds[part, population, 0], self._bounds[part, population, 1]
             owners[(inside >= begins) & (inside < ends)] = part
         owners[self._pops[population, T.KIND] == T.SOURCE] = 0
@@ -179,7 +181,7 @@ class StepSimulation:
                 self._step = run(self._unit, 0, *arguments)
                 continue
             self._meeting[0] = 0
-            parts = range(self._options.threads)
+            parts = range(self._threads)
             tasks = [self._pool.submit(run, self._unit, part, *arguments) for part in parts]
             self._step = max([task.result() for task in tasks])
 
