@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.text import Text
 
 from neurosim.cli._simulate_network import EXAMPLES, Subject, subject
+from neurosim.events.recording import Recording
 from neurosim.events.simulate import Options, simulate
+from neurosim.io import sanafe
+from neurosim.populations import PoissonSource, Population, SpikeSource, SpikingNetwork
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,27 +98,41 @@ def _settings(options: argparse.Namespace, chosen: Subject) -> Options:
     )
 
 
-def _export(options: argparse.Namespace, chosen: Subject, settings: Options) -> list[str]:
-    """Write the network for others; lines about it."""
-    lines = []
-    if options.export_nir is not None:
-        from neurosim.io.nir import write_nir
+def _export_nir(options: argparse.Namespace, chosen: Subject) -> list[str]:
+    """Write the network as NIR if asked to; lines about it."""
+    if options.export_nir is None:
+        return []
+    from neurosim.io.nir import write_nir
 
-        step = None if options.nir_step_ms is None else options.nir_step_ms * 1e-3
-        notes = write_nir(chosen.network, options.export_nir, time_step=step, drop=options.drop)
-        lines += [f"wrote {options.export_nir}", *(f"note: {note}" for note in notes)]
-    if options.export_sanafe is not None:
-        from neurosim.io import sanafe
+    step = None if options.nir_step_ms is None else options.nir_step_ms * 1e-3
+    notes = write_nir(chosen.network, options.export_nir, time_step=step, drop=options.drop)
+    return [f"wrote {options.export_nir}", *(f"note: {note}" for note in notes)]
 
-        made = sanafe.export(
-            chosen.network,
-            options.export_sanafe,
-            time_step=settings.time_step,
-            duration=options.duration_ms * 1e-3,
-        )
-        lines += [f"wrote {made.architecture} and {made.network} ({made.steps} steps)"]
-        lines += [f"note: {note}" for note in made.notes]
-    return lines
+
+def _with_given_spikes(network: SpikingNetwork, recording: Recording | None) -> SpikingNetwork:
+    """Noise as the spikes it was in the recording; silent without one."""
+    none = np.zeros(0), np.zeros(0, np.int64)
+    populations = tuple(
+        Population(p.name, p.size, SpikeSource(*(recording.spikes(p.name) if recording else none)))
+        if isinstance(p.model, PoissonSource)
+        else p
+        for p in network
+    )
+    return replace(network, populations=populations)
+
+
+def _export_sanafe(options: argparse.Namespace, recording: Recording, step: float) -> list[str]:
+    """Write the network for SANA-FE if asked to, with the noise that was; lines about it."""
+    if options.export_sanafe is None:
+        return []
+    made = sanafe.export(
+        _with_given_spikes(recording.network, recording),
+        options.export_sanafe,
+        time_step=step,
+        duration=recording.duration,
+    )
+    lines = [f"wrote {made.architecture} and {made.network} ({made.steps} steps)"]
+    return [*lines, *(f"note: {note}" for note in made.notes)]
 
 
 def main(options: argparse.Namespace) -> int:
@@ -126,7 +145,9 @@ def main(options: argparse.Namespace) -> int:
     engine = options.engine
     if engine == "auto" and options.nir_step_ms is not None:
         engine = "steps"  # equal to the framework on its clock only
-    lines = _export(options, chosen, settings)
+    if options.export_sanafe is not None:  # before the simulation, not after it
+        sanafe.check(_with_given_spikes(chosen.network, None), settings.time_step)
+    lines = _export_nir(options, chosen)
     duration = options.duration_ms * 1e-3
     resumed = options.checkpoint is not None and options.checkpoint.exists()
     before = time.process_time()
@@ -152,6 +173,9 @@ def main(options: argparse.Namespace) -> int:
     else:
         reporting.show(data, console)
         for line in [*lines, *(f"wrote {path}" for path in written)]:
+            console.print(Text(line), soft_wrap=True)
+    for line in _export_sanafe(options, recording, settings.time_step):
+        if not options.json:
             console.print(Text(line), soft_wrap=True)
     if recording.interrupted:
         where = f"go on with the same command ({options.checkpoint})" if options.checkpoint else (

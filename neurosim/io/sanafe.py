@@ -6,9 +6,11 @@ leaky_integrate_fire model. Time goes in steps. In each, every soma does
 so a synapse takes one step. What that means here:
 
 - a delay of d steps is a chain of d - 1 relay neurons (one for each source neuron);
-- voltages are counted from the resting voltage and multiplied by a power of two, 2^20 at the
-  threshold, so that the cut to 1/64 is 1.5e-8 of it (SANA-FE holds 64 V in 32 bits: |V| stays
-  below 32 thresholds);
+- potentials start at 0 and have a step behind them when step 0 is over: voltages are counted from
+  where the neuron would have been a step before its start, and the way to the resting voltage is a
+  bias;
+- they are multiplied by a power of two, about 2^20 at the threshold, so that the cut to 1/64 is
+  1.5e-8 of it (SANA-FE holds 64 V in 32 bits: |V| must stay below about 32 thresholds);
 - "at or above the threshold" is "above the number below it".
 
 The architecture is one tile per core with costs of 0: it checks spikes, not energy. Put your
@@ -37,7 +39,9 @@ from neurosim.populations import (
     SpikingNetwork,
 )
 
+Floats = npt.NDArray[np.float64]
 _SCALED_THRESHOLD = 20  # exponent of two
+_SMALLEST_DECAY = 1e-3  # a step; below it the state before the start says nothing
 _DIRECTIONS = ("north", "east", "south", "west")
 
 
@@ -84,20 +88,12 @@ def export(
             f"{time_step}, {duration} and {neurons_per_core}"
         )
     steps = math.floor(duration / time_step + 1e-6) + 1
-    found = [text for item in network for text in _refusals(item, time_step)]
-    found += [
-        f"Poisson drive of {drive.target}: SANA-FE's noise is another's; drive it with a "
-        "SpikeSource population"
-        for drive in network.drives
-    ]
-    if found:
-        raise ValueError(f"SANA-FE cannot run this network: {'; '.join(found)}")
+    check(network, time_step)
     groups = _group_names(network)
     edges, levels = [], dict.fromkeys(groups, 0)
     for projection in network.projections:
         pre, post, weight, late = _synapses(projection, time_step)
-        scale = _scale(network[projection.target])
-        weight = weight * np.broadcast_to(scale, network[projection.target].size)[post]
+        weight = weight * _scale(network[projection.target], time_step)[post]
         levels[projection.source] = max(levels[projection.source], int(late.max(initial=1)) - 1)
         edges.append(
             (groups[projection.source], groups[projection.target], pre, post, weight, late)
@@ -131,9 +127,29 @@ def export(
     return SanafeExport(*files, groups, time_step, steps, relays, tuple(notes))
 
 
+def check(network: SpikingNetwork, time_step: float) -> None:
+    """ValueError with everything of the network that SANA-FE cannot run, by name."""
+    found = [text for item in network for text in _refusals(item, time_step)]
+    found += [
+        f"Poisson drive of {drive.target}: SANA-FE's noise is another's; drive it with a "
+        "SpikeSource population"
+        for drive in network.drives
+    ]
+    if found:
+        raise ValueError(f"SANA-FE cannot run this network: {'; '.join(found)}")
+    for projection in network.projections:
+        _synapses(projection, time_step)
+
+
 def _refusals(population: Population, time_step: float) -> list[str]:
     where, model = f"population {population.name}", population.model
     if isinstance(model, SpikeSource):
+        places = np.stack([_ticks(model, time_step), model.neurons])
+        if np.unique(places, axis=1).shape[1] < places.shape[1]:
+            return [
+                f"{where}: two spikes of a neuron in one step of {time_step:g} s; SANA-FE's inputs "
+                "send one; give a shorter time_step or fewer spikes"
+            ]
         return []
     if type(model) is not LIF:
         kind = type(model).__name__
@@ -143,23 +159,23 @@ def _refusals(population: Population, time_step: float) -> list[str]:
         return [f"{where}: {kind} is not a SANA-FE leaky_integrate_fire; {advice}"]
     found = []
     get = population.parameter
-    rest, reset = get("resting_voltage"), get("reset_voltage")
-    start = population.initial.get("voltage", reset)
-    if not np.array_equal(np.broadcast_to(start, population.size), rest):
-        found.append(
-            f"{where}: SANA-FE's neurons start at rest; give it the initial voltage of its "
-            "resting_voltage"
-        )
-    if (get("threshold_voltage") <= rest).any():
-        found.append(f"{where}: rests at or above its threshold; SANA-FE fires from 0 upwards only")
+    if np.isinf(get("threshold_voltage")).any():
+        return [f"{where}: never fires; SANA-FE has spikes only: leave it out"]
     wait = get("refractory_period")
-    if wait.any() and not np.array_equal(rest, reset):
-        found.append(f"{where}: leaks in the refractory period; expected it to reset to rest")
+    if wait.any() and not np.array_equal(_origin(population, time_step), get("reset_voltage")):
+        found.append(
+            f"{where}: SANA-FE's neurons leak in the refractory period; expected resting, reset "
+            "and initial voltage to be one"
+        )
     if not np.allclose(wait / time_step, np.rint(wait / time_step), atol=1e-6):
         found.append(f"{where}: expected refractory periods of whole steps of {time_step:g} s")
-    if np.isinf(get("threshold_voltage")).any():
-        found.append(f"{where}: never fires; SANA-FE has spikes only: leave it out")
+    if (_decay(population, time_step) < _SMALLEST_DECAY).any():
+        found.append(f"{where}: forgets within a step of {time_step:g} s; give a shorter time_step")
     return found
+
+
+def _ticks(source: SpikeSource, time_step: float) -> npt.NDArray[np.int64]:
+    return np.asarray(np.rint(source.times / time_step), np.int64)
 
 
 def _group_names(network: SpikingNetwork) -> dict[str, str]:
@@ -174,12 +190,24 @@ def _group_names(network: SpikingNetwork) -> dict[str, str]:
     return names
 
 
-def _scale(population: Population) -> npt.NDArray[np.float64]:
-    """Powers of two that bring the threshold (from rest) to 2^20."""
-    get = population.parameter
-    height = get("threshold_voltage") - get("resting_voltage")
-    result: npt.NDArray[np.float64] = np.exp2(_SCALED_THRESHOLD - np.ceil(np.log2(height)))
-    return result
+def _decay(population: Population, time_step: float) -> Floats:
+    """Of the membrane in a step."""
+    return np.asarray(np.exp(-time_step / population.parameter("time_constant")))
+
+
+def _origin(population: Population, time_step: float) -> Floats:
+    """The voltage (V) that SANA-FE calls 0: a step before the start."""
+    rest = population.parameter("resting_voltage")
+    start = population.initial.get("voltage", population.parameter("reset_voltage"))
+    return np.asarray(rest + (start - rest) / _decay(population, time_step))
+
+
+def _scale(population: Population, time_step: float) -> Floats:
+    """Powers of two that bring the largest of the voltages to 2^19 to 2^20."""
+    get, origin = population.parameter, _origin(population, time_step)
+    marks = [get(f"{name}_voltage") - origin for name in ("threshold", "reset", "resting")]
+    height = np.abs(np.stack(marks)).max(0)
+    return np.asarray(np.exp2(_SCALED_THRESHOLD - np.ceil(np.log2(height))))
 
 
 def _synapses(projection: Any, time_step: float) -> tuple[Any, Any, Any, Any]:
@@ -214,29 +242,28 @@ def _group(population: Population, group: str, time_step: float, steps: int) -> 
     yield "      attributes: [log_spikes: true]"
     yield "      neurons:"
     if isinstance(population.model, SpikeSource):
-        tick = np.rint(population.model.times / time_step).astype(np.int64)
+        tick = _ticks(population.model, time_step)
         for neuron in range(population.size):
             train = np.zeros(steps, np.int64)
             mine = tick[population.model.neurons == neuron]
             train[mine[mine < steps]] = 1
             yield f"        - {neuron}: [spikes: {train.tolist()}]"
         return
-    get, scale = population.parameter, _scale(population)
-    rest = get("resting_voltage")
-    threshold = np.nextafter((get("threshold_voltage") - rest) * scale, -np.inf)
-    reset = (get("reset_voltage") - rest) * scale
-    decay = np.exp(-time_step / get("time_constant"))
+    get, scale = population.parameter, _scale(population, time_step)
+    origin, decay = _origin(population, time_step), _decay(population, time_step)
+    threshold = np.nextafter((get("threshold_voltage") - origin) * scale, -np.inf)
     wait = np.rint(get("refractory_period") / time_step).astype(np.int64)
-    threshold, reset, decay = threshold.tolist(), reset.tolist(), decay.tolist()  # plain floats
-    for neuron in range(population.size):
-        yield (
-            (
-                f"        - {neuron}: [threshold: {threshold[neuron]!r}, reset: {reset[neuron]!r}, "
-                f"leak_decay: {decay[neuron]!r}, refractory_delay: {wait[neuron]}]"
-            )
-            .replace("np.float64(", "")
-            .replace(")", "")
-        )
+    columns = {
+        "threshold": threshold,
+        "reset": (get("reset_voltage") - origin) * scale,
+        "leak_decay": decay,
+        "bias": (1.0 - decay) * (get("resting_voltage") - origin) * scale,
+        "refractory_delay": wait,
+    }
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    for neuron, row in enumerate(rows):
+        values = ", ".join(f"{key}: {value!r}" for key, value in zip(columns, row, strict=True))
+        yield f"        - {neuron}: [{values}]"
 
 
 def _chain(group: str, levels: int, size: int) -> Iterator[str]:

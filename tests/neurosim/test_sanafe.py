@@ -30,6 +30,9 @@ def network(seed=0):
     taus = rng.uniform(5e-3, 30e-3, 8)
     waits = rng.integers(1, 4, 8) * STEP
     last = build.population("last", 8, LIF(taus, 0.0, 1.0, 0.0, waits), voltage=0.0)
+    biased = LIF(rng.uniform(5e-3, 30e-3, 5), rng.uniform(0.5, 1.3, 5), 1.0, -0.3)
+    drifting = build.population("drifting", 5, biased, voltage=rng.uniform(-0.5, 0.9, 5))
+    build.connect(first, drifting, weight=rng.normal(0.0, 0.3, (10, 5)), delay=STEP)
     build.connect(source, first, weight=rng.uniform(0, 20e-3, (6, 10)), delay=STEP)
     build.connect(first, first, weight=-3e-3, delay=2 * STEP, probability=0.5)
     pairs = rng.integers(0, 10, 40), rng.integers(0, 8, 40)
@@ -95,12 +98,15 @@ def lone(model, **initial):
     [
         (lone(CurrentLIF()), r"population cells: CurrentLIF is not .* use LIF"),
         (lone(PoissonSource(1.0)), r"population cells: PoissonSource .* give it as a SpikeSource"),
-        (lone(LIF(resting_voltage=-1e-3)), r"population cells: SANA-FE's neurons start at rest"),
-        (lone(LIF(resting_voltage=1.0), voltage=1.0), r"rests at or above its threshold"),
+        (
+            lone(SpikeSource(np.array([1e-3, 1.2e-3]), np.array([1, 1]))),
+            r"population cells: two spikes of a neuron in one step",
+        ),
+        (lone(LIF(time_constant=1e-4)), r"population cells: forgets within a step of 0.001 s"),
         (lone(LIF(refractory_period=1.5e-3)), r"refractory periods of whole steps"),
         (
             lone(LIF(reset_voltage=-0.01, refractory_period=1e-3), voltage=0.0),
-            r"leaks in the refractory period",
+            r"neurons leak in the refractory period",
         ),
         (lone(LIF(threshold_voltage=np.inf)), r"population cells: never fires"),
     ],
