@@ -43,11 +43,25 @@ def _quiet(stage: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class RunReport:
-    """What `run` found: `data` is plain (see `to_dict`), `spikes` and `network` are for plots."""
+    """What `run` found: `data` is plain (see `to_dict`), the rest is for plots and files.
+
+    `words`: the tokens as text.
+    """
 
     data: Mapping[str, Any]
-    spikes: Mapping[str, npt.NDArray[np.int8]]
-    network: Network
+    result: Run
+    simulator: Simulator
+    words: tuple[str, ...]
+
+    @property
+    def spikes(self) -> Mapping[str, npt.NDArray[np.int8]]:
+        """Bank -> signed spike counts (T, N)."""
+        return self.result.spikes
+
+    @property
+    def network(self) -> Network:
+        """What ran."""
+        return self.simulator.network
 
     def to_dict(self) -> dict[str, Any]:
         """Everything in plain values, ready for JSON; J, s, and counts that are exact integers."""
@@ -213,6 +227,7 @@ def run(
     quality: bool = True,
     progress: Progress = _quiet,
     chips: int = 1,
+    record_times: bool = False,
 ) -> RunReport:
     """Generate text with every spike simulated on the chip, and account for its energy.
 
@@ -227,6 +242,7 @@ def run(
         quality: measure bits per byte on the bundled text, ideal and on the chip.
         progress: called with (stage, done, total).
         chips: over how many chips to spread the network.
+        record_times: keep when every spike fired (`result.spike_times`).
 
     Returns:
         The report; `to_dict()` gives text, counts (exact), energy (modelled, J) and evidence.
@@ -243,7 +259,7 @@ def run(
     network = folded.lower()
     ids = prompt_tokens(loaded, prompt)
     sampler = sampler or Sampler(banned=loaded.tokenizer.end_of_text)
-    simulator = Simulator(network, description, seed, chips)
+    simulator = Simulator(network, description, seed, chips, record_times)
     generator = np.random.default_rng((seed, len(ids)))
     logits = np.zeros(0)
     for done, token in enumerate(ids, 1):
@@ -309,4 +325,5 @@ def run(
     if quality:
         data["quality"] = _quality(network, description, loaded, seed, progress, chips)
     data["wall_s"] = time.perf_counter() - started
-    return RunReport(data, result.spikes, network)
+    words = tuple(loaded.tokenizer.decode([token]) for token in ids)
+    return RunReport(data, result, simulator, words)

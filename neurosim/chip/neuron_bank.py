@@ -13,6 +13,7 @@ from neurosim.chip.description import ChipDescription
 from neurosim.devices.counter_random import stream_key
 from neurosim.devices.neuron_window import (
     COUNT_TERMS,
+    DRAWS_PER_WINDOW,
     ENERGY_TERMS,
     MAX_CYCLES,
     draw_pair,
@@ -21,6 +22,7 @@ from neurosim.devices.neuron_window import (
     simulate_window,
     window_device,
 )
+from neurosim.devices.window_membrane import membrane
 from neurosim.kernels._jit import compiled
 from neurosim.network import Network, NeuronBank
 
@@ -279,6 +281,31 @@ class ChipBank:
                 "limit the charge with neuron.input_headroom"
             )
         return spikes
+
+    def last_membrane(
+        self, channel: int, window_index: int, samples: int = 1000
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Times (s) and voltages (V) of a channel's neuron in the window that was fired last.
+
+        Of a signed channel, the neuron that got the charge. ValueError on an exact chip, whose
+        neurons have no membrane.
+        """
+        if self.exact:
+            raise ValueError(f"{self.name}: exact neurons have no membrane; use a device chip")
+        packet = float(self._packet[channel])
+        side = int(self.signed and packet < 0.0)
+        neuron = channel * (2 if self.signed else 1) + side
+        times = np.linspace(0.0, self._window, samples)
+        volts, _ = membrane(
+            max(-packet if side else packet, 0.0),
+            float(self._threshold[neuron]),
+            float(self._hold[neuron]),
+            self._device,
+            np.uint64(stream_key(self._seed, np.uint64(self._offset + neuron))),
+            np.uint64(window_index) * DRAWS_PER_WINDOW,
+            times,
+        )
+        return times, volts
 
     @property
     def charge_limit(self) -> float:

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-quality", action="store_true", help="skip bits per byte on the chip")
     parser.add_argument("--json", action="store_true", help="print JSON only")
-    parser.add_argument("--out", type=Path, help="folder for report.json and the plots")
+    parser.add_argument("--out", type=Path, help="folder for report.json, events, trace and plots")
 
 
 def run_options(options: argparse.Namespace, progress: Progress) -> RunReport:
@@ -61,12 +61,14 @@ def run_options(options: argparse.Namespace, progress: Progress) -> RunReport:
         not options.no_quality,
         show,
         options.chips,
+        record_times=options.out is not None,
     )
 
 
 def _write(report: RunReport, folder: Path) -> list[Path]:
-    """report.json, the energy plot and the raster of the last token."""
+    """Everything there is to look at; see docs/chip.md, "Seeing a run"."""
     from neurosim.energy import plots  # takes half a second to import: matplotlib
+    from neurosim.viewing.folder import write_views
 
     written = [folder / "report.json"]
     replace_file(written[0], (json.dumps(report.to_dict(), indent=1) + "\n").encode())
@@ -75,7 +77,8 @@ def _write(report: RunReport, folder: Path) -> list[Path]:
     note = "; ".join([f"chip {chip['name']}, evidence {chip['evidence']}", *chip["flags"]])
     written += plots.save(plots.energy_by_mechanism(data["energy"], note), folder / "energy")
     raster = plots.spike_raster(report.spikes, -1, report.network.layer, note)
-    return written + plots.save(raster, folder / "spikes")
+    written += plots.save(raster, folder / "spikes")
+    return written + write_views(report.result, report.simulator, report.words, folder, note)
 
 
 def _check_line(check: dict[str, int], exact: bool) -> str:

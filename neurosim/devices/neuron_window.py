@@ -56,7 +56,7 @@ COUNT_TERMS = (
     "runaway",  # neuron windows stopped at MAX_CYCLES
 )
 MAX_CYCLES = 4096
-_DRAWS_PER_WINDOW = np.uint64(2 * MAX_CYCLES)
+DRAWS_PER_WINDOW = np.uint64(2 * MAX_CYCLES)
 _ONE, _TWO = np.uint64(1), np.uint64(2)
 
 
@@ -321,7 +321,7 @@ def simulate_window(
             start; of the neuron of the pair that fired more, as many as it counted.
     """
     per_channel = 2 if signed else 1
-    counter = np.uint64(window_index) * _DRAWS_PER_WINDOW
+    counter = np.uint64(window_index) * DRAWS_PER_WINDOW
     off = device.leak_conductance + 1.0 / (device.off_resistance + device.output_resistance)
     idle_drive = device.leak_conductance * device.leak_voltage
     idle_end = voltage_after(device.start, idle_drive, off, device.capacitance, device.window)
