@@ -230,10 +230,15 @@ def _delayed(where: str, node: Any, signal: Signal) -> Signal:
 
 def _merged(matrix: maps.Matrix, ids: Any, delays: Any) -> tuple[maps.Matrix, Any, Any]:
     """Columns of the same source neuron and delay added up."""
-    keys, column = np.unique(np.stack([ids, delays]), axis=1, return_inverse=True)
+    order = np.lexsort((delays, ids))
+    new = np.ones(len(order), bool)
+    new[1:] = (np.diff(ids[order]) != 0) | (np.diff(delays[order]) != 0.0)
+    column = np.empty(len(order), np.int64)
+    column[order] = np.cumsum(new) - 1
     entries = matrix.tocoo()
     row, old = entries.coords
-    shape = (matrix.shape[0], keys.shape[1])
-    joined = sparse.csr_array((entries.data, (row, column.ravel()[old])), shape)
+    shape = (matrix.shape[0], int(new.sum()))
+    joined = sparse.csr_array((entries.data, (row, column[old])), shape)
     joined.eliminate_zeros()
-    return joined, keys[0].astype(np.int64), keys[1]
+    first = order[new]
+    return joined, ids[first], delays[first]
