@@ -103,15 +103,16 @@ def test_out_writes_report_and_plots(
     folder = tmp_path / "new" / "folder"
     assert main(_arguments(tiny_checkpoint, "--out", str(folder))) == 0
     printed = capsys.readouterr().out
-    assert {path.name for path in folder.iterdir()} == {
-        "report.json", "energy.png", "energy.svg", "spikes.png", "spikes.svg",
-    }  # fmt: skip
+    plots = ("energy", "spikes", "placement", "mesh", "membranes")
+    drawn = {f"{name}.{suffix}" for name in plots for suffix in ("png", "svg")}
+    others = {"report.json", "events.parquet", "trace.json"}
+    assert {path.name for path in folder.iterdir()} == drawn | others
     data = json.loads((folder / "report.json").read_text())
     assert set(INTERFACE) - {"check"} <= set(data)
     assert data["text"].startswith(PROMPT)
     assert PROMPT in printed
-    assert printed.count("wrote") == 5
-    for name in ("energy", "spikes"):
+    assert printed.count("wrote") == len(drawn | others)
+    for name in plots:
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (folder / f"{name}.svg").read_text()
 
