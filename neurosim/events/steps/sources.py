@@ -101,6 +101,8 @@ class GivenSpikes:
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Where the Poisson trains are."""
+        if not self.any:
+            return {}
         return {
             "source_next": self._sources.next.copy(),
             "source_number": self._sources.number.copy(),
