@@ -50,7 +50,7 @@ def raster(recording: Recording) -> Figure:
     start = max(end - _MOST_SECONDS, 0.0)
     fires = [item for item in recording.network if not _never_fires(item)]
     shown = {item.name: min(item.size, _MOST_NEURONS) for item in fires}
-    bins = int(np.clip((end - start) / _BIN, 10, _BINS))
+    bins = int(np.clip((end - start) / _BIN, 40, _BINS))
     heights = {name: 0.35 + 2.2 * np.sqrt(count / _MOST_NEURONS) for name, count in shown.items()}
     figure = _figure(9, 2.6 + sum(heights.values()))
     grid = figure.subplots(
@@ -81,7 +81,13 @@ def raster(recording: Recording) -> Figure:
         style = ("-", "--", ":", "-.")[number % 4]
         shade = (_DARK, _LIGHT)[number // 4 % 2]
         grid[-1].stairs(
-            rate, edges * 1e3, linestyle=style, color=shade, linewidth=0.9, label=item.name
+            rate,
+            edges * 1e3,
+            baseline=None,
+            linestyle=style,
+            color=shade,
+            linewidth=0.9,
+            label=item.name,
         )
     grid[-1].set_ylim(bottom=0.0)
     grid[-1].set_xlim(start * 1e3, end * 1e3)

@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="POPULATION:0,1,2",
         help="record membrane voltages",
     )
+    parser.add_argument("--trace-step-ms", type=float, help="default: --step-ms")
     parser.add_argument("--checkpoint", type=Path, help="save the state here, and go on from it")
     parser.add_argument("--out", type=Path, help="folder for events, raster, traces, report.json")
     parser.add_argument("--export-nir", type=Path, metavar="FILE", help="write the network as NIR")
@@ -94,7 +95,7 @@ def _settings(options: argparse.Namespace, chosen: Subject) -> Options:
         seed=options.seed,
         threads=options.threads,
         trace=traces,
-        trace_step=step_ms * 1e-3,
+        trace_step=(options.trace_step_ms or step_ms) * 1e-3,
     )
 
 
