@@ -23,7 +23,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -298,7 +298,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(large_once(*options.one)))
         return
-    parts = {
+    parts: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
         "language": lambda: language(options.tokens, options.samples),
         "links": lambda: links(options.samples),
         "large": lambda: large(options.samples),

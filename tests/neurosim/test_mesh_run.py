@@ -136,6 +136,34 @@ def test_slow_links_take_time(sync: str, chips: dict[str, ChipDescription]) -> N
     assert whats == {"tile-windows (simulated time)", "windows (simulated time)"}
 
 
+@pytest.mark.parametrize("way", ["instant, 2 chips", "none, 3 chips"])
+def test_the_price_of_routing(way: str, chips: dict[str, ChipDescription]) -> None:
+    """Every packet and hop once, at its own price; chips pay their standing power each."""
+    values, count = WAYS[way]
+    network = lowered_model(1)
+    chip = with_values(chips["small ag_v2c_w"], {**values, "static.chip_power": 1e-3})
+    simulator = generate(network, chip, count)
+    run, placement, routing = simulator.run(), simulator.placement, chip.routing
+    report = energy_report(network, chip_prices(chip.numbers()), placement, run.phases)
+    for name, phase in run.phases.items():
+        joules = 0.0
+        for node, counts in phase.counts.items():
+            bits = placement.packet_bits.get(node, 0)
+            packets = counts.get("packets", 0) + counts.get("end_packets", 0)
+            near = counts.get("hops", 0) + counts.get("end_hops", 0)
+            far = counts.get("chip_hops", 0) + counts.get("end_chip_hops", 0)
+            joules += packets * routing.inject_energy.value
+            joules += near * bits * routing.hop_energy.value
+            joules += counts.get("value_hops", 0) * 32 * routing.value_hop_energy.value
+            words = counts.get("value_chip_hops", 0)
+            joules += (far * bits + words * 32) * routing.chip_hop_energy.value
+        part = report.phases[name]
+        assert part.of("routing") == pytest.approx(joules / phase.tokens, rel=1e-12)
+        power = placement.used_tiles * chip.static.tile_power.value + count * 1e-3
+        assert part.of("static") == pytest.approx(power * part.seconds_per_token)
+    assert run.phases["decode"].total("chip_hops") > 0
+
+
 def one_chain(levels: int = 1) -> Network:
     """A table, a bank, a crossbar, a bank, the head: one channel each, one spike each."""
     unit = np.ones(1, np.int64)
