@@ -103,7 +103,7 @@ def test_out_writes_report_and_plots(
     folder = tmp_path / "new" / "folder"
     assert main(_arguments(tiny_checkpoint, "--out", str(folder))) == 0
     printed = capsys.readouterr().out
-    plots = ("energy", "spikes", "placement", "mesh", "membranes")
+    plots = ("energy", "spikes", "placement", "mesh")  # exact neurons have no membrane
     drawn = {f"{name}.{suffix}" for name in plots for suffix in ("png", "svg")}
     others = {"report.json", "events.parquet", "trace.json"}
     assert {path.name for path in folder.iterdir()} == drawn | others
