@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 NAME = "calendar"
 _CARRIED = (LIF, CurrentLIF, SwitchNeuron)
-_IDLE_WIDTH = 1e-3  # s; bucket where no delay limits it
+_LONGEST_BUCKET = 1e3  # s; where no delay limits it, nor what sources send in it:
+_SOURCE_SPIKES = 10_000.0
 _BUCKETS = 4096  # of the neurons' calendar; later events wait in the last one
 # ns, see `cost`
 _EVENT = {LIF: 60.0, CurrentLIF: 400.0, SwitchNeuron: 120.0}
@@ -45,7 +46,10 @@ def supports(network: SpikingNetwork, options: Options) -> str | None:
 
 def _width(network: SpikingNetwork) -> float:
     width = widest_window(network)
-    return width if math.isfinite(width) else _IDLE_WIDTH
+    if math.isfinite(width):
+        return width
+    given = sum(p.size * assumed_rate(p) for p in network if p.is_source)
+    return min(_LONGEST_BUCKET, _SOURCE_SPIKES / given) if given > 0.0 else _LONGEST_BUCKET
 
 
 class CalendarSimulation(ExactSimulation):
