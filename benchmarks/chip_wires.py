@@ -10,6 +10,7 @@ nodal solution, relative to the largest column current.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import statistics
 import sys
@@ -68,6 +69,7 @@ def _badcrossbar(g: Floats, volts: Floats, ohms: float) -> tuple[Floats, float] 
             import badcrossbar
     except ImportError:
         return None
+    logging.disable(logging.INFO)  # it tells its steps on stdout
     start = time.process_time()
     found = badcrossbar.compute(volts[:, None], 1.0 / g, r_i=ohms)
     return np.asarray(found.currents.output)[0], time.process_time() - start
