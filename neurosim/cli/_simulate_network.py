@@ -9,10 +9,8 @@ import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from neurosim.io.nir import ImportedNetwork, read_nir
-from neurosim.io.spike_files import read_spikes
 from neurosim.populations import (
     NetworkBuilder,
     PoissonSource,
@@ -21,6 +19,9 @@ from neurosim.populations import (
     SpikingNetwork,
     examples,
 )
+
+if TYPE_CHECKING:  # importing it loads scipy.sparse
+    from neurosim.io.nir import ImportedNetwork
 
 EXAMPLES = ("cuba", "coba", "brunel")
 
@@ -42,6 +43,8 @@ def subject(options: argparse.Namespace) -> Subject:
     if options.file is not None:
         if options.size is not None:
             raise ValueError("--size is for examples; a .nir file has its own")
+        from neurosim.io.nir import read_nir
+
         step = None if options.nir_step_ms is None else options.nir_step_ms * 1e-3
         found = read_nir(options.file, time_step=step)
         made = Subject(str(options.file), found.network, found.notes, found)
@@ -110,6 +113,8 @@ def _with_inputs(made: Subject, inputs: list[str], files: list[str], rate: float
     """Spikes of files, [NAME=]FILE[:LAYER], and Poisson trains at all other inputs."""
     sources: dict[str, SpikeSource | PoissonSource] = {}
     for text in files:
+        from neurosim.io.spike_files import read_spikes
+
         name, equals, rest = text.partition("=")
         if not equals:
             rest, name = text, inputs[0] if len(inputs) == 1 else ""

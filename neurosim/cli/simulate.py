@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.text import Text
 
 from neurosim.cli._simulate_network import EXAMPLES, Subject, subject
+from neurosim.cli._simulate_report import report, show
 from neurosim.events.recording import Recording
 from neurosim.events.simulate import Options, simulate
-from neurosim.io import sanafe
 from neurosim.populations import PoissonSource, Population, SpikeSource, SpikingNetwork
 
 
@@ -126,6 +126,8 @@ def _export_sanafe(options: argparse.Namespace, recording: Recording, step: floa
     """Write the network for SANA-FE if asked to, with the noise that was; lines about it."""
     if options.export_sanafe is None:
         return []
+    from neurosim.io import sanafe
+
     made = sanafe.export(
         _with_given_spikes(recording.network, recording),
         options.export_sanafe,
@@ -147,6 +149,8 @@ def main(options: argparse.Namespace) -> int:
     if engine == "auto" and options.nir_step_ms is not None:
         engine = "steps"  # equal to the framework on its clock only
     if options.export_sanafe is not None:  # before the simulation, not after it
+        from neurosim.io import sanafe
+
         sanafe.check(_with_given_spikes(chosen.network, None), settings.time_step)
     lines = _export_nir(options, chosen)
     duration = options.duration_ms * 1e-3
@@ -164,15 +168,17 @@ def main(options: argparse.Namespace) -> int:
         checkpoint=options.checkpoint,
     )
     cpu = {"warm_up": warm - before, "run": time.process_time() - warm}
-    from neurosim.cli import _simulate_report as reporting  # matplotlib: after the simulation
-
     clocked = options.nir_step_ms is not None
-    data = reporting.report(chosen, recording, settings, options.engine, cpu, clocked, resumed)
-    written = reporting.write(data, recording, settings, options.out) if options.out else []
+    data = report(chosen, recording, settings, options.engine, cpu, clocked, resumed)
+    written = []
+    if options.out is not None:
+        from neurosim.cli import _simulate_files  # matplotlib and pyarrow take a second
+
+        written = _simulate_files.write(data, recording, settings, options.out)
     if options.json:
         print(json.dumps(data, indent=1))
     else:
-        reporting.show(data, console)
+        show(data, console)
         for line in [*lines, *(f"wrote {path}" for path in written)]:
             console.print(Text(line), soft_wrap=True)
     for line in _export_sanafe(options, recording, settings.time_step):

@@ -125,6 +125,25 @@ def test_biases_come_back_as_resting_voltages_and_starting_currents():
     assert_same(network, again, rtol=1e-14)
 
 
+@pytest.mark.parametrize("time_step", [None, 1e-3], ids=["continuous", "clocked"])
+def test_an_integrator_with_a_bias_drifts_and_comes_back(time_step):
+    one = np.ones(2)
+    graph = nir.NIRGraph.from_list(
+        nir.Input([2]),
+        nir.Affine(np.eye(2), np.array([0.5, -2.0])),
+        nir.IF(2.0 * one, one, 0 * one),
+    )
+    found = read_nir(graph, time_step=time_step, hop_delay=0.0)
+    cell = found.network["if"]
+    drift = cell.parameter("resting_voltage") / cell.parameter("time_constant")
+    np.testing.assert_allclose(drift, [1.0, -4.0])  # R b, V/s
+    assert any("node if (IF) has a bias" in note for note in found.notes)
+    back, _ = to_nir(found.network, time_step=time_step)
+    assert type(back.nodes["if"]).__name__ == "IF"
+    again = read_nir(back, time_step=time_step, hop_delay=0.0).network
+    assert_same(found.network, again, rtol=1e-12)
+
+
 @given(
     sizes=st.lists(st.integers(1, 6), min_size=2, max_size=4),
     seed=st.integers(0, 2**32 - 1),

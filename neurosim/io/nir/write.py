@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.files import replacing
+from neurosim.io.nir.neurons import LONG
 from neurosim.io.nir.package import nir_package
 from neurosim.io.nir.read import ORDER
 from neurosim.io.nir.reading import Reading
@@ -118,6 +119,10 @@ def _population(nir: Any, population: Population, reading: Reading) -> tuple[Any
     if np.isinf(tau).all():
         resistance = np.full(size, 1.0 / reading.area)
         return (nir.IF(resistance, threshold, reset) if fires else nir.I(resistance)), none
+    if (tau == LONG).all():  # as an integrator with a bias is read
+        resistance = np.full(size, 1.0 / reading.area)
+        bias = rest / (LONG * resistance)
+        return (nir.IF(resistance, threshold, reset) if fires else nir.I(resistance)), bias
     written = reading.discrete(tau)
     resistance = written / reading.area
     if fires:
