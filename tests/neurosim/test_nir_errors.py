@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -98,6 +99,18 @@ def test_a_nested_graph_with_two_inputs_is_refused():
         read_nir(graph(inner))
 
 
+def test_a_node_of_ones_own_is_refused_by_name():
+    @dataclass(eq=False)
+    class Izhikevich(nir.ir.NIRNode):
+        a: np.ndarray
+
+        def __post_init__(self):
+            self.input_type, self.output_type = {"input": [2]}, {"output": [2]}
+
+    with pytest.raises(ValueError, match="node n2: NIR type Izhikevich is not carried"):
+        read_nir(graph(lif(), Izhikevich(ONE)))
+
+
 def test_files(tmp_path):
     path = tmp_path / "network.nir"
     with pytest.raises(ValueError, match="no such file"):
@@ -175,6 +188,16 @@ def test_numbers_that_nir_does_not_have():
     build.population("a/b", 1, LIF())
     with pytest.raises(ValueError, match='population a/b: a name in HDF5 has no "/"'):
         to_nir(build.network())
+
+
+def test_a_network_without_inputs_comes_back(tmp_path):
+    build = NetworkBuilder()
+    alone = build.population("alone", 3, LIF(10e-3, 1.2, 1.0, 0.0))
+    build.connect(alone, alone, weight=-0.1, delay=2e-3, one_to_one=True)
+    notes = write_nir(build.network(), tmp_path / "a.nir")
+    assert notes == ("no Input: nir.read needs type_check=False for such a file",)
+    found = read_nir(tmp_path / "a.nir")
+    assert found.inputs == () and found.network.synapse_count == 3
 
 
 def test_nothing_is_written_when_refused(tmp_path):

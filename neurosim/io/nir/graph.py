@@ -56,6 +56,10 @@ def load(source: Any) -> FlatGraph:
                     [f"{full}.{key}" for key, n in node.nodes.items() if isinstance(n, nir.Output)],
                 )
                 open_graph(node, full + ".")
+            elif type(node).__name__ not in (*NEURONS, *LINEAR, "Input", "Output"):
+                raise ValueError(
+                    f"node {full}: NIR type {type(node).__name__} is not carried; replace it"
+                )
             else:
                 nodes[full] = node
         for edge in inside.edges:

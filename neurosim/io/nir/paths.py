@@ -170,10 +170,8 @@ class Paths:
         elif kind == "Flatten":
             out = maps.flattened(where, shape, int(node.start_dim), int(node.end_dim))
             matrix = sparse.eye_array(math.prod(shape), format="csr")
-        elif kind in ("Conv1d", "Conv2d"):
-            matrix, out = _convolution(where, node, shape, kind == "Conv1d")
         else:
-            raise ValueError(f"{where}: NIR type {kind} is not carried; replace it")
+            matrix, out = _convolution(where, node, shape, kind == "Conv1d")
         bias = np.zeros(matrix.shape[0])
         if hasattr(node, "bias") and node.bias is not None:
             given = maps.numbers(where, "bias", node.bias)
