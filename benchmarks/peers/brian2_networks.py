@@ -24,8 +24,7 @@ from typing import Any
 import brian2 as b
 import numpy as np
 from brian2 import Hz, ms, mV, second
-
-BURN_IN, INTERVALS = 0.2, 400  # s left out of the statistics; intervals kept of a run
+from spike_statistics import summary
 
 
 def _va_network(equations: str, method: str, namespace: dict[str, Any], weights: Any) -> Any:
@@ -40,7 +39,10 @@ def _va_network(equations: str, method: str, namespace: dict[str, Any], weights:
     )
     group.v = "Vr + rand()*(Vt - Vr)"
     parts = []
-    for source, variable, weight in ((group[:3200], "ge", weights[0]), (group[3200:], "gi", weights[1])):
+    for source, variable, weight in (
+        (group[:3200], "ge", weights[0]),
+        (group[3200:], "gi", weights[1]),
+    ):
         synapses = b.Synapses(
             source, group, on_pre=f"{variable} += w_", namespace={"w_": weight}, delay=0.1 * ms
         )
@@ -129,33 +131,6 @@ class Program:
         return float((self.folder / "loop_cpu.txt").read_text())
 
 
-def intervals(times: np.ndarray, neurons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Inter-spike intervals (s) after the burn-in, and the neuron of each."""
-    kept = times >= BURN_IN
-    order = np.lexsort((times[kept], neurons[kept]))
-    gaps, same = np.diff(times[kept][order]), np.diff(neurons[kept][order]) == 0
-    return gaps[same], neurons[kept][order][1:][same]
-
-
-def summary(times: np.ndarray, neurons: np.ndarray, size: int, seconds: float) -> tuple[Any, ...]:
-    """Mean rates of excitatory and inhibitory neurons (Hz), mean CV, a sample of intervals (s).
-
-    CV: of the intervals of each neuron with at least 5.
-    """
-    excitatory = size * 4 // 5
-    late = times >= BURN_IN
-    counts = np.bincount(neurons[late], minlength=size) / (seconds - BURN_IN)
-    rates = (counts[:excitatory].mean(), counts[excitatory:].mean())
-    gaps, owners = intervals(times, neurons)
-    number = np.bincount(owners, minlength=size)
-    mean = np.bincount(owners, gaps, size) / np.maximum(number, 1)
-    square = np.bincount(owners, gaps**2, size) / np.maximum(number, 1)
-    enough = number >= 5
-    spread = np.sqrt(np.maximum(square - mean**2, 0.0)[enough]) / mean[enough]
-    chosen = np.random.default_rng(0).choice(gaps, INTERVALS, replace=False)
-    return rates, float(spread.mean()), chosen.astype(np.float32)
-
-
 def main() -> None:
     """One network: its statistics, or runs on demand."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -168,7 +143,9 @@ def main() -> None:
     program = Program(args.network, args.seconds, record=args.mode == "statistics")
     try:
         if args.mode == "serve":
-            print(json.dumps({"build_s": program.build_seconds, "brian2": b.__version__}), flush=True)
+            print(
+                json.dumps({"build_s": program.build_seconds, "brian2": b.__version__}), flush=True
+            )
             for _ in sys.stdin:
                 cpu = program.run()
                 spikes = int(program.monitor.num_spikes)
