@@ -2,7 +2,7 @@
 
 The window model (`devices.neuron_window`) lets a packet Q arrive as the current Q / T over the
 window T from the precharge voltage on, and keys the draws of window 0 as the calendar does its
-first cycles. With device-to-device spread off, spike counts must therefore be equal, not only close.
+first cycles. With device-to-device spread off, spike counts must therefore be equal.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def test_window_equals_calendar(case: str) -> None:
 
 
 def test_many_small_packets_approach_the_window() -> None:
-    """The packet in 400 parts, as charge: equal but at the edge between two counts, where leak acts."""
+    """The packet in 400 parts, as charge: equal but at the edge between counts, where leak acts."""
     chip = chip_of(CASES["perfect"])
     switch, window = chip.device.switch(), chip.window.duration.value
     quanta, wanted = counts_of_window(chip, seed=0)
