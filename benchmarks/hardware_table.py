@@ -16,11 +16,11 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from neurosim.kernels import fast_blas
 from neurosim.models.checkpoint import DEFAULT, load
 from neurosim.models.held_out import held_out, test_stream
+from neurosim.sweep import load_results
 
 Key = tuple[str, str, int]  # model, case, trim windows
 
@@ -31,16 +31,15 @@ def results(folder: Path) -> tuple[dict[Key, list[float]], dict[Key, list[float]
     joules: dict[Key, list[float]] = defaultdict(list)
     cases: list[str] = []
     tokens = 0
-    for path in sorted((folder / "results").glob("*.parquet")):
-        for row in pq.read_table(path).to_pylist():
-            if row["status"] != "ok":
-                raise ValueError(f"{path}: a point failed: {row['error']}; run the sweep again")
-            key = (row["model"], row["case"], int(row["trim.windows"]))
-            bits[key].append(row["bits_per_byte"])
-            joules[key].append(row["energy_J_per_token"])
-            tokens = row["tokens"]
-            if row["case"] not in cases:
-                cases.append(row["case"])
+    for row in load_results(folder).to_pylist():
+        if row["status"] != "ok":
+            raise ValueError(f"{folder}: a point failed: {row['error']}; run the sweep again")
+        key = (row["model"], row["case"], int(row["trim.windows"]))
+        bits[key].append(row["bits_per_byte"])
+        joules[key].append(row["energy_J_per_token"])
+        tokens = row["tokens"]
+        if row["case"] not in cases:
+            cases.append(row["case"])
     if not bits:
         raise ValueError(f"expected results of a sweep in {folder}, found none")
     return bits, joules, cases, tokens
