@@ -82,7 +82,7 @@ def test_two_processes_equal_the_serial_result(
 
 @pytest.mark.slow
 def test_200_chips_of_the_shipped_model_over_dask(tmp_path: Path, client: Any) -> None:
-    spec = monte_carlo(Path("shipped"), 200, 32)
+    spec = monte_carlo(Path("shipped"), 200, 4)
     serial = run_sweep(spec, tmp_path / "serial").table
     over_dask = run_sweep(spec, tmp_path / "dask", client=client).table
     assert timeless(over_dask).equals(timeless(serial), check_metadata=True)
