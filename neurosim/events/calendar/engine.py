@@ -27,8 +27,9 @@ _CARRIED = (LIF, CurrentLIF, SwitchNeuron)
 _LONGEST_BUCKET = 1e3  # s; where no delay limits it, nor what sources send in it:
 _SOURCE_SPIKES = 10_000.0
 _BUCKETS = 4096  # of the neurons' calendar; later events wait in the last one
-# ns, see `cost`
-_EVENT = {LIF: 60.0, CurrentLIF: 400.0, SwitchNeuron: 120.0}
+# ns, see `cost`; a CurrentLIF whose two currents are both active has a crossing to search for
+_EVENT = {LIF: 150.0, CurrentLIF: 220.0, SwitchNeuron: 350.0}
+_BOTH_CURRENTS = 1000.0
 _ITEM, _SPIKE, _BUCKET = 250.0, 300.0, 600.0
 Floats = npt.NDArray[np.float64]
 
@@ -142,6 +143,14 @@ class CalendarSimulation(ExactSimulation):
         return f"CalendarSimulation({self._network!r}, {self.time:g} s, {waiting} neurons queued)"
 
 
+def _input_cost(network: SpikingNetwork, target: str) -> float:
+    """ns of one input."""
+    model = network[target].model
+    items = (*network.projections, *network.drives)
+    used = {item.receptor for item in items if item.target == target}
+    return _BOTH_CURRENTS if len(used) > 1 else _EVENT[type(model)]
+
+
 def cost(network: SpikingNetwork, options: Options) -> float:
     """Predicted CPU seconds per simulated second, for neurons that fire at the assumed rate.
 
@@ -151,15 +160,14 @@ def cost(network: SpikingNetwork, options: Options) -> float:
     total = _BUCKET / _width(network)
     total += sum(p.size * assumed_rate(p) * _SPIKE for p in network)
     for drive in network.drives:
-        target = network[drive.target]
-        total += drive.rate * target.size * 2.0 * _EVENT[type(target.model)]
+        count = drive.rate * network[drive.target].size
+        total += 1.5 * count * _input_cost(network, drive.target)
     for projection in network.projections:
         source = network[projection.source]
         spikes = source.size * assumed_rate(source)
         events = spikes * projection.synapses.count / source.size
         items = events if np.ndim(projection.synapses.delay) else spikes
-        each = _EVENT[type(network[projection.target].model)]
-        total += events * each + items * _ITEM
+        total += events * _input_cost(network, projection.target) + items * _ITEM
     return 1e-9 * total
 
 
