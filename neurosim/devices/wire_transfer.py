@@ -20,8 +20,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg.blas import dsymm
-from scipy.linalg.lapack import dpotrf, dpotri
 
 from neurosim.kernels._jit import compiled
 
@@ -93,6 +91,9 @@ def transfer(
         differential: columns 2p and 2p + 1 are the two halves of pair p, whose currents are
             subtracted: `current` is (I, C / 2), else (I, C).
     """
+    from scipy.linalg.blas import dsymm  # a tenth of a second that other chips do not need
+    from scipy.linalg.lapack import dpotrf, dpotri
+
     g = np.ascontiguousarray(np.asarray(conductance, dtype=np.float64).T)  # (C, I)
     if g.ndim != 2 or not (np.isfinite(g).all() and (g >= 0.0).all()):
         raise ValueError(f"expected conductances >= 0 (I, C), got shape {g.T.shape}")
