@@ -146,8 +146,8 @@ class CalendarSimulation(ExactSimulation):
 def _input_cost(network: SpikingNetwork, target: str) -> float:
     """ns of one input."""
     model = network[target].model
-    items = (*network.projections, *network.drives)
-    used = {item.receptor for item in items if item.target == target}
+    used = {item.receptor for item in network.projections if item.target == target}
+    used |= {item.receptor for item in network.drives if item.target == target}
     return _BOTH_CURRENTS if len(used) > 1 else _EVENT[type(model)]
 
 
