@@ -259,7 +259,7 @@ def large(samples: int) -> Iterator[dict[str, Any]]:
         for way in ("window batching", "queues, a clock"):
             command = [sys.executable, "-m", "benchmarks.chip_speed", "--one", name, way]
             found = [
-                json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+                json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
                 for _ in range(min(samples, 3))
             ]
             row = dict(found[0])
