@@ -109,6 +109,8 @@ def choose_engine(network: SpikingNetwork, options: Options, name: str = "auto")
     refusals: dict[str, str] = {}
     candidates: dict[str, float] = {}
     for key, engine in available.items():
+        if name not in ("auto", key):
+            continue
         reason = engine.supports(network, options)
         if reason is None:
             candidates[key] = engine.cost(network, options)
@@ -183,13 +185,16 @@ def simulate(
                 file.save(simulation, now=interruption.came or last)
     interrupted = simulation.time < duration
     times, neurons = simulation.spikes()
-    order = np.lexsort((neurons, times))
+    gaps = np.diff(times)
+    if np.any(gaps < 0.0) or np.any(np.diff(neurons)[gaps == 0.0] < 0):
+        order = np.lexsort((neurons, times))
+        times, neurons = times[order], neurons[order]
     return Recording(
         network,
         chosen.NAME,
         simulation.time,
-        times[order],
-        neurons[order],
+        times,
+        neurons,
         simulation.counts(),
         options.seed,
         simulation.traces(),

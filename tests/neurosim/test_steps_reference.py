@@ -41,10 +41,10 @@ def compare(network: SpikingNetwork, options: Options, steps: int) -> None:
 @pytest.mark.parametrize("own", [False, True], ids=["shared", "own"])
 @pytest.mark.parametrize("kind", MODELS)
 def test_each_model(kind: str, own: bool, precision: str) -> None:
-    compare(mixed_network(3, (kind, kind), own), Options(precision=precision, seed=5), 200)
+    compare(mixed_network(3, (kind, kind), own), Options(precision=precision, seed=5), 120)
 
 
-@examples(12)
+@examples(6)
 @given(st.integers(0, 10**6), st.booleans(), st.sampled_from(["float32", "float64"]))
 def test_everything_together(seed: int, own: bool, precision: str) -> None:
     compare(mixed_network(seed, own=own), Options(precision=precision, seed=seed), 130)

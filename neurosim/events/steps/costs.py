@@ -14,7 +14,7 @@ import numpy as np
 
 from neurosim.events.simulate import Options
 from neurosim.events.steps.layout import padded
-from neurosim.events.steps.wiring import bitmap_refusal, poisson_bounds
+from neurosim.events.steps.wiring import bitmap_refusal, poisson_bounds, usual_counts
 from neurosim.populations.models import (
     ConductanceLIF,
     CurrentLIF,
@@ -29,15 +29,18 @@ from neurosim.populations.synapses import CrossbarSynapses
 ASSUMED_RATE = 10.0  # Hz
 _WORTH_MEETING = 20e-6  # s of work of each thread between two meetings, below which it waits more
 
-# ns of one core (x86-64 with AVX-512, 2.3 GHz), float32 and float64
-_NEURON_STEP = {"LIF": (0.20, 0.40), "CurrentLIF": (0.35, 0.75), "ConductanceLIF": (1.1, 2.6)}
-_OWN_PARAMETERS = 1.5  # times as much where each neuron has its own
+# ns of one core (Xeon, family 6 model 207, AVX-512), for float32 and float64 where they differ
+_NEURON_STEP = {"LIF": (0.22, 0.33), "CurrentLIF": (0.55, 0.80), "ConductanceLIF": (0.90, 2.3)}
+_OWN_PARAMETERS = 1.3  # times as much where each neuron has its own
 _STEP, _POPULATION_STEP, _PROJECTION_STEP = 40.0, 30.0, 8.0
-_DRAW, _DRAW_BOUND = 0.15, 0.04  # per neuron and draw, and per value of the distribution
-_ROW_EVENT, _OWN_EVENT, _DELAYED_EVENT = 1.1, 1.4, 4.0  # per synapse
-_ROW = 12.0  # per spike and projection
-_MATRIX_EVENT = (0.08, 0.16)
-_BITMAP_WORD, _BITMAP_STEP = 0.9, 0.25  # per 64 targets of a row; per target and step with spikes
+_SPIKE = 250.0  # a neuron's, into the log, out of it and sorted
+_DRAW, _DRAW_BOUND = 0.55, 0.05  # per neuron and draw, and per usual value of the distribution
+_ROW = 20.0  # per spike and projection
+_ROW_EVENT, _OWN_EVENT = (0.6, 0.7), (0.7, 1.1)  # per synapse, in the caches of a core
+_DISTANT_EVENT = 0.7  # more per synapse where a projection is larger than they are
+_NEAR = 2 << 20  # bytes
+_DELAYED_EVENT, _MATRIX_EVENT = (3.4, 4.3), (0.2, 0.6)
+_BITMAP_WORD, _BITMAP_STEP = 1.0, 0.4  # per 64 targets of a row; per target and step with spikes
 
 
 def _model_name(model: Model) -> str:
@@ -70,8 +73,9 @@ def _delivery(
         busy = steps * -np.expm1(-spikes / steps)  # steps with at least one spike
         return float(spikes * words * _BITMAP_WORD + busy * synapses.target_count * _BITMAP_STEP)
     if np.ndim(synapses.delay):
-        return spikes * _ROW + events * _DELAYED_EVENT
-    return spikes * _ROW + events * (_ROW_EVENT if synapses.uniform else _OWN_EVENT)
+        return spikes * _ROW + events * _DELAYED_EVENT[column]
+    each = (_ROW_EVENT if synapses.uniform else _OWN_EVENT)[column]
+    return spikes * _ROW + events * (each + (_DISTANT_EVENT if synapses.bytes > _NEAR else 0.0))
 
 
 def predict(
@@ -90,9 +94,10 @@ def predict(
         own = any(np.ndim(value) for value in vars(population.model).values())
         each = _NEURON_STEP[_model_name(population.model)][column]
         each *= _OWN_PARAMETERS if own else 1.0
-        total += steps * (_POPULATION_STEP + population.size * each)
+        fired = population.size * known.get(population.name, ASSUMED_RATE)
+        total += steps * (_POPULATION_STEP + population.size * each) + fired * _SPIKE
     for drive in network.drives:
-        bounds = len(poisson_bounds(min(drive.rate * options.time_step, 4.0)))
+        bounds = usual_counts(poisson_bounds(min(drive.rate * options.time_step, 4.0)))
         draws = max(1.0, drive.rate * options.time_step / 4.0)
         each = draws * (_DRAW + bounds * _DRAW_BOUND)
         total += steps * network[drive.target].size * each
