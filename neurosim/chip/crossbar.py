@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -157,11 +158,16 @@ class ProgrammedCrossbar:
         columns differ (a diagonal crossbar). Each adds an independent `read_noise_sigma`. Noise is
         keyed by (crossbar, window_index, column). Without noise and conversion the sums come back.
         """
-        if np.any(self.read_noise_sigma):
+        if self._noisy:
             sums = sums.astype(np.float32)
             sigma = np.atleast_1d(self.read_noise_sigma * np.sqrt(pulses))
             _add_noise(sums, sigma, self.noise_key, window_index)
         return self.convert(sums) if converted else sums
+
+    @cached_property
+    def _noisy(self) -> bool:
+        """Asked in every window: `any` alone would take as long as the noise."""
+        return bool(np.any(self.read_noise_sigma))
 
     def convert(self, sums: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Column sums -> the integers an accumulator receives, by the crossbar's ADC."""
