@@ -36,8 +36,8 @@ def sdsa(
     heads: int = 1,
     scale: float = 1.0,
     threshold: npt.ArrayLike = 0.5,
-    decay: float = 0.5,
-    gain: float = 0.5,
+    decay: npt.ArrayLike = 0.5,
+    gain: npt.ArrayLike = 0.5,
     neuron: Neuron = _HARD,
     backend: str = "auto",
     causal: bool = False,
@@ -72,7 +72,7 @@ def sdsa(
         heads: divides C and V; the column sums of variants 1 and 2 do not depend on it.
         scale: factor on the sums, float32.
         threshold: one number; in variant 4 one per channel, (V,).
-        decay, gain, neuron: see `lif_scan`.
+        decay, gain, neuron: see `lif_scan`; per channel (V,) where an array.
         backend: "auto", "cpu" (Numba, one thread), "reference" (numpy), "metal" or
             "metal-emulated".
         causal: whether a token sees only itself and those before it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,8 @@ def edges(
     steps: int,
     scale: float,
     threshold: npt.ArrayLike,
-    decay: float,
-    gain: float,
+    decay: Any,
+    gain: Any,
     neuron: Neuron,
 ) -> npt.NDArray[np.int32] | None:
     """The least sum 0..largest at which the neuron counts 1, 2, ..., levels; above all if none.
@@ -28,10 +29,11 @@ def edges(
     edges, and integers then decide exactly as `lif_scan` would.
 
     Returns:
-        (levels, number of thresholds), or None: this neuron has memory, or falls.
+        (levels, number of thresholds), or None: this neuron has memory, falls, or decays
+        differently from channel to channel.
     """
-    if type(threshold) is float:
-        return _of_number(largest, steps, scale, threshold, decay, gain, neuron)
+    if type(threshold) is type(decay) is type(gain) is float:  # arrays have no hash
+        return _of_number(largest, steps, float(scale), threshold, decay, gain, neuron)
     return _of_thresholds(largest, steps, scale, threshold, decay, gain, neuron)
 
 
@@ -40,11 +42,11 @@ def _of_thresholds(
     steps: int,
     scale: float,
     threshold: npt.ArrayLike,
-    decay: float,
-    gain: float,
+    decay: Any,
+    gain: Any,
     neuron: Neuron,
 ) -> npt.NDArray[np.int32] | None:
-    if largest >= _LARGEST or (steps > 1 and decay != 0):
+    if largest >= _LARGEST or np.ndim(decay) or np.ndim(gain) or (steps > 1 and decay != 0):
         return None
     limits = np.asarray(threshold, np.float32)
     if limits.ndim > 1:

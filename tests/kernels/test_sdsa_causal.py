@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -188,6 +190,22 @@ def test_words_by_head(heads: int, size: int) -> None:
     one = [pack(counts[:, h * size : (h + 1) * size], 3).words for h in range(heads)]
     np.testing.assert_array_equal(parts, np.stack(one, 2))
     np.testing.assert_array_equal(merge(parts, size), x.words)
+
+
+@pytest.mark.parametrize("variant", ["1", "3"])
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("kind", [float, np.float32, np.array, None], ids=str)
+def test_decay_and_gain_of_any_kind(kind: Any, steps: int, variant: str) -> None:
+    """Numbers, arrays of no axes and, as in `lif_scan`, one per channel."""
+    q, k, v = (_spikes((steps, 2, 9, 6), 0.5, 1, seed) for seed in range(3))
+    decay, gain = (np.full(6, x) if kind is None else kind(x) for x in (0.5, 0.25))
+    if kind is None:
+        gain = np.linspace(0.1, 0.5, 6)
+    sums = _sums(*(x.unpack(np.int64) for x in (q, k, v)), variant, 1, False)
+    fired = lif_scan(sums.astype(np.float32), 0.7, decay, gain, Neuron("hard")).spikes
+    out = sdsa(q, k, v, variant, 1, 1.0, 0.7, decay, gain)
+    np.testing.assert_array_equal(out.unpack(), fired if variant == "3" else q.unpack() & fired)
+    assert 0 < out.count < q.rows * q.size
 
 
 def test_bad_threshold_is_refused_on_every_path() -> None:
