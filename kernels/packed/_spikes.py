@@ -92,6 +92,8 @@ class PackedSpikes:
         check_time_axis(self.time_axis, self.shape)
         expected = (len(self.plane_weights), self.rows, -(-self.shape[-1] // 64))
         words = self.words
+        if not isinstance(words, np.ndarray):  # compiled code reads it where it lies
+            raise ValueError(f"expected words as a numpy array, got {type(words).__name__}")
         if words.dtype != np.uint64 or words.shape != expected or not words.flags.c_contiguous:
             raise ValueError(
                 f"expected C-contiguous uint64 words of shape {expected} for spikes {self.shape}, "

@@ -21,6 +21,7 @@ from neurosim.kernels._entry import (
     axes_of,
     elements_of,
     entry,
+    is_contiguous,
     is_plain,
     size_of,
 )
@@ -83,18 +84,26 @@ def _changed(memory: Any, word: Any, added: Any) -> Any:
     return wrong
 
 
+@inlined
+def _is_words(array: Any, streams: Any) -> bool:
+    """Whether words are (1, streams, 1), and so as they are read."""
+    if axes_of(array) != 3 or not is_contiguous(array):
+        return False
+    return not (size_of(array, 0) != 1 or size_of(array, 1) != streams or size_of(array, 2) != 1)
+
+
 @compiled
 def _step(q_: Any, k_: Any, v_: Any, state_: Any, out_: Any) -> bool:
     """Words (1, streams, 1), state (streams, 64, 64): whether they are so, and all fits.
 
     If not, nothing has changed.
     """
-    streams = size_of(q_, 1)
-    if size_of(q_, 0) != 1 or size_of(k_, 0) != 1 or size_of(v_, 0) != 1 or axes_of(state_) != 3:
+    if axes_of(state_) != 3 or not is_plain(state_):
         return False
-    if size_of(state_, 0) != streams or not is_plain(state_):
+    streams = size_of(state_, 0)
+    if not (_is_words(q_, streams) and _is_words(k_, streams) and _is_words(v_, streams)):
         return False
-    if size_of(state_, 1) != _LANES or size_of(state_, 2) != _LANES:
+    if size_of(state_, 1) != _LANES or size_of(state_, 2) != _LANES or size_of(out_, 0) != streams:
         return False
     q, k, v = elements_of(q_), elements_of(k_), elements_of(v_)
     state, out = elements_of(state_), elements_of(out_)
