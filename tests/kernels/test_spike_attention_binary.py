@@ -76,6 +76,23 @@ def test_long_sums(density: float, streams: int) -> None:
         assert expected.out.max() == 64 * tokens
 
 
+@pytest.mark.parametrize("tokens", [1090, 2**15 - 1, 2**15, 2**15 + 1])
+def test_any_query_of_a_full_state(tokens: int) -> None:
+    """The largest counts at every token: out is (bits of q) (tokens so far), in int64."""
+    rng = np.random.default_rng(tokens)
+    bits = rng.integers(0, 65, (3, tokens))
+    q = pack(np.arange(64) < bits[..., None])
+    full = pack(np.ones((3, tokens, 64), bool))
+    wanted = bits.astype(np.int64) * np.arange(1, tokens + 1)
+    found = spike_attention(q, full, full)
+    np.testing.assert_array_equal(found.out, np.broadcast_to(wanted[..., None], (3, tokens, 64)))
+    assert (found.state == tokens).all()
+    for threshold in (-1, 2**15 - 1, 2**15, 2**16 - 1, 2**16, 64 * tokens, 2**31 - 1):
+        spikes = spike_attention(q, full, full, output="spikes", threshold=threshold).out
+        fired = np.where(wanted >= threshold, np.uint64(2**64 - 1), np.uint64(0))
+        np.testing.assert_array_equal(spikes.words.reshape(3, tokens), fired)
+
+
 def test_most_tokens() -> None:
     """The last count that int16 holds; one token more takes the general kernel, with one result."""
     tokens = 2**15
