@@ -35,7 +35,7 @@ from neurosim.events.calendar.lif import (
 from neurosim.events.calendar.switch import switch_predict, switch_receive, switch_step
 from neurosim.events.exact.layout import BUCKET, CURSOR, DRIVEN, EVENTS, FIRED, STARTED
 from neurosim.events.exact.trains import RECEPTOR, WEIGHT, draw_next
-from neurosim.events.exact.windows import due, enlarged, keep, send, source_spikes
+from neurosim.events.exact.windows import due, enlarged, keep, send, sort_fired, source_spikes
 from neurosim.kernels._jit import compiled
 
 Floats = npt.NDArray[np.float64]
@@ -291,6 +291,7 @@ def run(
         )
         if not whole:
             break
+        sort_fired(fired, numbers)
         ring = send(fired, numbers, False, is_source, first, delay, ring, bucket + 1, width)
         kept = keep(fired, numbers, kept)
         numbers[STARTED] = 0

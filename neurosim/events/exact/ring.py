@@ -13,7 +13,7 @@ from neurosim.kernels._jit import compiled
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-_MOVES = 16  # per element before a sort by insertion is given up
+_BLOCK = 16  # sorted by insertion
 FREE, LIVE = 0, 1  # entries of `pool`: head of the free list, deliveries waiting
 
 
@@ -111,29 +111,44 @@ def collect(
 def in_order(times: Floats, numbers: Integers) -> tuple[Floats, Integers]:
     """Times (K,) and numbers (K,) sorted by time, then number; both arrays are overwritten.
 
-    By insertion, as they come nearly sorted; by comparison sort where that takes long.
+    Blocks are sorted by insertion, then merged; blocks already in order cost one comparison.
     """
-    moves = 0
-    for k in range(1, times.size):
-        time, number = times[k], numbers[k]
-        at = k
-        while at > 0 and (
-            times[at - 1] > time or (times[at - 1] == time and numbers[at - 1] > number)
-        ):
-            times[at], numbers[at] = times[at - 1], numbers[at - 1]
-            at -= 1
-        times[at], numbers[at] = time, number
-        moves += k - at
-        if moves > _MOVES * times.size:
-            break
-    else:
+    count = times.size
+    for low in range(0, count, _BLOCK):
+        for k in range(low + 1, min(low + _BLOCK, count)):
+            time, number = times[k], numbers[k]
+            at = k
+            while at > low and (
+                times[at - 1] > time or (times[at - 1] == time and numbers[at - 1] > number)
+            ):
+                times[at], numbers[at] = times[at - 1], numbers[at - 1]
+                at -= 1
+            times[at], numbers[at] = time, number
+    if count <= _BLOCK:
         return times, numbers
-    order = np.argsort(times)
-    times[:], numbers[:] = times[order], numbers[order]
-    low = 0
-    for k in range(1, times.size + 1):
-        if k == times.size or times[k] != times[low]:
-            if k - low > 1:
-                numbers[low:k] = np.sort(numbers[low:k])
-            low = k
+    left_times, left_numbers = np.empty(count), np.empty(count, np.int64)
+    size = _BLOCK
+    while size < count:
+        for low in range(0, count - size, 2 * size):
+            middle, high = low + size, min(low + 2 * size, count)
+            one, two = times[middle - 1], times[middle]
+            if one < two or (one == two and numbers[middle - 1] <= numbers[middle]):
+                continue
+            left_times[:size] = times[low:middle]
+            left_numbers[:size] = numbers[low:middle]
+            i, j, at = 0, middle, low
+            while i < size and j < high:
+                one, two = left_times[i], times[j]
+                if one < two or (one == two and left_numbers[i] <= numbers[j]):
+                    times[at], numbers[at] = one, left_numbers[i]
+                    i += 1
+                else:
+                    times[at], numbers[at] = two, numbers[j]
+                    j += 1
+                at += 1
+            while i < size:
+                times[at], numbers[at] = left_times[i], left_numbers[i]
+                i += 1
+                at += 1
+        size *= 2
     return times, numbers

@@ -97,15 +97,20 @@ def due(ring: Ring, bucket: int, width: float) -> Pair:
 
 
 @compiled
+def sort_fired(fired: Pair, numbers: Integers) -> None:
+    """Sort a window's spikes by time, then neuron."""
+    in_order(fired[0][: numbers[FIRED]], fired[1][: numbers[FIRED]])
+
+
+@compiled
 def keep(fired: Pair, numbers: Integers, kept: Pair) -> Pair:
-    """Move a window's spikes, sorted by time, then neuron, to those of earlier windows."""
+    """Move a window's sorted spikes to those of earlier windows."""
     count, already = numbers[FIRED], numbers[KEPT]
-    times, neurons = in_order(fired[0][:count], fired[1][:count])
     kept_times, kept_neurons = kept
     while already + count > kept_times.size:
         kept_times, kept_neurons = enlarged(kept_times, kept_neurons)
-    kept_times[already : already + count] = times
-    kept_neurons[already : already + count] = neurons
+    kept_times[already : already + count] = fired[0][:count]
+    kept_neurons[already : already + count] = fired[1][:count]
     numbers[KEPT] += count
     numbers[FIRED] = 0
     return kept_times, kept_neurons

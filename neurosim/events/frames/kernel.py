@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from neurosim.events.exact.layout import BUCKET, CURSOR, DRIVEN, EVENTS, FIRED, STARTED
 from neurosim.events.exact.trains import WEIGHT, draw_next
-from neurosim.events.exact.windows import due, enlarged, keep, send, source_spikes
+from neurosim.events.exact.windows import due, enlarged, keep, send, sort_fired, source_spikes
 from neurosim.kernels._jit import compiled, inlined
 
 Floats = npt.NDArray[np.float64]
@@ -374,6 +374,7 @@ def run(
         fired = sweep(min(until, end), origin[0], classes, cells, drives, A, ready, numbers, fired)
         if not whole:
             break
+        sort_fired(fired, numbers)
         ring = send(fired, numbers, False, is_source, first, delay, ring, bucket + 1, width)
         kept = keep(fired, numbers, kept)
         numbers[STARTED] = 0
