@@ -180,7 +180,8 @@ def simulate(
                 break
             last = part == _SLICES
             simulation.advance(duration if last else first + (duration - first) * part / _SLICES)
-            bar.update(task, completed=simulation.time)
+            if progress:
+                bar.update(task, completed=simulation.time)
             if file is not None:
                 file.save(simulation, now=interruption.came or last)
     interrupted = simulation.time < duration

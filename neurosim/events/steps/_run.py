@@ -47,6 +47,7 @@ def _deliver(unit: Any, part: int, n: int, book: int, now: int) -> None:
             spikes, number = log + 4 * (other * room + begin), end - begin
             events = call(kernel, unit, m, book, row, now, low, high, spikes, number, 0)
             add_int64(totals, d, events)
+            put_int64(now + 8 * int64_at(book, T.INPUT_COUNT), int64_at(row, T.INPUT), n)
 
 
 @compiled
@@ -64,6 +65,7 @@ def _drive(unit: Any, part: int, n: int, book: int, now: int) -> None:
         kernel = int64_at(row, T.DRAW)
         events = call(kernel, unit, n, book, row, now, low, high, scratch, 0, 0)
         add_int64(totals, deliveries + d, events)
+        put_int64(now + 8 * int64_at(book, T.INPUT_COUNT), int64_at(row, T.DRIVE_INPUT), n)
 
 
 @compiled
@@ -129,7 +131,8 @@ def run(unit: Any, part: int, step: int, last: int, cursor: int, trace_row: int,
     of one might have no room for the next step (with threads: for a window).
     """
     inputs, input_count = int64_at(book, T.INPUTS), int64_at(book, T.INPUT_COUNT)
-    now = int64_at(book, T.NOW) + 8 * part * input_count
+    now = int64_at(book, T.NOW) + 16 * part * input_count
+    touched = now + 8 * input_count
     parts, window, room = (
         int64_at(book, T.PARTS),
         int64_at(book, T.WINDOW),
@@ -150,6 +153,10 @@ def run(unit: Any, part: int, step: int, last: int, cursor: int, trace_row: int,
             put_int64(now, k, int64_at(row, T.BASE) + slot * int64_at(row, T.WIDTH))
         _deliver(unit, part, n, book, now)
         _drive(unit, part, n, book, now)
+        for k in range(input_count):
+            alone = int64_at(inputs, T.INPUT_COLUMNS * k + T.SLOTS) == 1
+            if alone and int64_at(touched, k) != n:
+                put_int64(now, k, -1)  # nothing has arrived
         cursor, position = _update(unit, part, n, cursor, book, now, position)
         put_int64(lengths, part, position)
         if n % every == 0:

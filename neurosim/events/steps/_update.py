@@ -79,6 +79,8 @@ def merge(
     for i in range(low, high, lanes_of(unit)):
         total = numbers(floats_at(unit, sums, merged + i), 0.0)
         for k in range(begin, end):
+            if int64_at(now, k) < 0:
+                continue
             row = k * T.INPUT_COLUMNS
             mode = SUMMED if int64_at(inputs, row + T.IS_SUM) else COUNTED
             weight = floats_at(unit, params, int64_at(inputs, row + T.WEIGHT))
@@ -92,7 +94,7 @@ def input_of(
     unit: Any, book: int, now: int, begin: int, end: int, merged: int, low: int, high: int
 ) -> tuple[int, int, int]:
     """How the inputs begin .. end of a receptor are read, where, and where their weight is."""
-    if begin == end:
+    if begin == end or (end == begin + 1 and int64_at(now, begin) < 0):
         return NOTHING, 0, 0
     if end > begin + 1:
         merge(unit, book, now, begin, end, merged, low, high)

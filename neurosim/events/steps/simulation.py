@@ -88,7 +88,7 @@ class StepSimulation:
         self._book.place(T.LENGTHS, log.lengths)
         self._book.place(T.RAMP, np.arange(16, dtype=np.uint32))
         self._book.place(T.SCRATCH, np.zeros((threads, 16), np.int32))
-        self._book.place(T.NOW, np.zeros((threads, len(wiring.inputs)), np.int64))
+        self._book.place(T.NOW, np.zeros((threads, 2, len(wiring.inputs)), np.int64))
         self._book.place(T.FULL, np.full(threads, -1, np.int64))
         self._book.place(T.MEETING, self._meeting)
         numbers = {
