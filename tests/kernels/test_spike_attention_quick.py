@@ -198,3 +198,32 @@ def test_quick_decaying_step_leaves_the_rest() -> None:
         assert quick_decaying_step(*arguments) is None
         np.testing.assert_array_equal(spike_attention_step(*arguments), expected)
         np.testing.assert_array_equal(arguments[0], plain)
+
+
+@examples(40)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    decays=st.booleans(),
+    channels=st.sampled_from([16, 63, 64]),
+    strided=st.booleans(),
+)
+def test_automatic_choice_equals_the_cpu(
+    seed: int, decays: bool, channels: int, strided: bool
+) -> None:
+    """Many tokens in turn, with operands that lie anyhow: the same sums and state."""
+    rng = np.random.default_rng(seed)
+    kind = np.int32 if decays or seed % 2 else np.int16
+    states = [np.zeros((3, channels, channels), kind) for _ in range(2)]
+    options: list[Any] = [rng.integers(0, 8, 3), 6] if decays else []
+    for _ in range(5):
+        counts = rng.integers(0, 2, (3, 3, 2 * channels)).astype(np.int8)
+        token: list[Any] = list(counts[..., ::2] if strided else counts[..., :channels].copy())
+        if not decays:
+            token = [pack(x) for x in token]
+        sums = [
+            spike_attention_step(state, *token, *options, backend=backend)
+            for state, backend in zip(states, ("auto", "cpu"), strict=True)
+        ]
+        assert sums[0].dtype == sums[1].dtype
+        np.testing.assert_array_equal(*sums)
+        np.testing.assert_array_equal(*states)
