@@ -16,20 +16,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.progress import Progress
 
+from neurosim.chip.description import ChipDescription
 from neurosim.events import engines
 from neurosim.events.checkpoint import fingerprint, load_checkpoint, save_checkpoint
+from neurosim.events.engine import simulate as simulate_windows
+from neurosim.events.recorder import Run
 from neurosim.events.recording import Recording
+from neurosim.network import Network
 from neurosim.populations.network import SpikingNetwork
 
 _LOG = logging.getLogger("neurosim.events")
 _SLICES = 200
+WINDOWS = "windows"
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,7 @@ def choose_engine(network: SpikingNetwork, options: Options, name: str = "auto")
     return available[chosen]
 
 
+@overload
 def simulate(
     network: SpikingNetwork,
     duration: float,
@@ -136,13 +142,44 @@ def simulate(
     progress: bool = False,
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 30.0,
-) -> Recording:
-    """Simulate `duration` seconds.
+) -> Recording: ...
+
+
+@overload
+def simulate(
+    network: Network,
+    duration: Sequence[int],
+    *,
+    engine: str = "auto",
+    chip: ChipDescription,
+    seed: int = 0,
+    chips: int = 1,
+) -> Run: ...
+
+
+def simulate(
+    network: SpikingNetwork | Network,
+    duration: float | Sequence[int],
+    *,
+    engine: str = "auto",
+    options: Options | None = None,
+    progress: bool = False,
+    checkpoint: str | Path | None = None,
+    checkpoint_seconds: float = 30.0,
+    chip: ChipDescription | None = None,
+    seed: int = 0,
+    chips: int = 1,
+) -> Recording | Run:
+    """Simulate a network of populations for some seconds, or layers on a chip for some tokens.
+
+    Layers in execution order (`neurosim.network.Network`) always run on the engine "windows": their
+    time is windows, which no other engine has. `duration` is then the tokens, and `chip`, `seed`
+    and `chips` are those of `neurosim.events.Simulator`, which runs token by token.
 
     Args:
-        network: populations, projections, drives.
-        duration: s, > 0.
-        engine: "auto" or a name of `neurosim.events.engines.available()`.
+        network: populations, projections, drives; or layers.
+        duration: s, > 0; or the tokens.
+        engine: "auto", a name of `neurosim.events.engines.available()`, or "windows" for layers.
         options: time step, precision, seed, threads, traces.
         progress: show a bar with the time left.
         checkpoint: a file (.npz) to save the state to every `checkpoint_seconds` of wall time and
@@ -157,6 +194,18 @@ def simulate(
         ValueError: a bad duration, an engine that cannot carry the network (with the reason), a
             checkpoint of another simulation.
     """
+    if isinstance(network, Network):
+        if engine not in ("auto", WINDOWS) or chip is None or isinstance(duration, int | float):
+            raise ValueError(
+                f"layers run on the engine {WINDOWS!r}: expected tokens and chip=, got engine "
+                f"{engine!r}, {type(duration).__name__} and {chip}"
+            )
+        return simulate_windows(network, chip, duration, seed, chips)
+    if engine == WINDOWS or not isinstance(duration, int | float):
+        raise ValueError(
+            f"populations need a duration in seconds and another engine than {WINDOWS!r}, got "
+            f"{type(duration).__name__} and {engine!r}"
+        )
     if not (math.isfinite(duration) and duration > 0.0):
         raise ValueError(f"expected a duration > 0 s, got {duration}")
     options = options or Options()

@@ -10,7 +10,8 @@ import pytest
 from engine_networks import HAND_BUILT, NETWORKS, lowered_model
 
 from neurosim.chip import ChipDescription, load_chip, place, with_values
-from neurosim.events import Run, simulate
+from neurosim.events import Run
+from neurosim.events.engine import simulate
 from neurosim.network import Crossbar, DelayCrossbar, Network, NeuronBank, Readout
 
 TOKENS = [1, 3, 0, 2, 4, 4, 1, 1, 3, 2]

@@ -1,0 +1,123 @@
+"""One interface over the engines: what is chosen, refused, interrupted, saved and resumed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from energy_cases import tiny_network
+
+from neurosim.chip import load_chip
+from neurosim.events import Options, Simulator, simulate
+from neurosim.events.engines import available
+from neurosim.events.simulate import choose_engine
+from neurosim.populations import LIF, NetworkBuilder, PoissonSource, SpikingNetwork, cuba
+
+
+def small(weight: float = 6e-3) -> SpikingNetwork:
+    build = NetworkBuilder(seed=1)
+    noise = build.population("noise", 50, PoissonSource(40.0))
+    cells = build.population("cells", 100, LIF(), voltage=0.0)
+    build.connect(noise, cells, weight=weight, delay=1e-3, probability=0.3)
+    build.connect(cells, cells, weight=-1e-3, delay=2e-3, probability=0.1)
+    return build.network()
+
+
+def test_layers_run_on_windows_only() -> None:
+    network, chip = tiny_network(), load_chip("ag_v2c_w")
+    run = simulate(network, [1, 2, 3], chip=chip, seed=4)
+    simulator = Simulator(network, chip, 4)
+    for token in (1, 2, 3):
+        simulator.step(token)
+    same = simulator.run()
+    assert all(np.array_equal(run.spikes[name], same.spikes[name]) for name in run.spikes)
+    with pytest.raises(ValueError, match="layers run on the engine 'windows'.*got engine 'steps'"):
+        simulate(network, [1], engine="steps", chip=chip)
+    with pytest.raises(ValueError, match="expected tokens and chip="):
+        simulate(network, 1.0, chip=chip)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="duration in seconds and another engine"):
+        simulate(small(), 0.1, engine="windows")
+    with pytest.raises(ValueError, match="duration in seconds"):
+        simulate(small(), [1, 2])  # type: ignore[call-overload]
+
+
+def test_the_cheapest_engine_that_can_is_chosen_and_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    options, network = Options(), small()
+    costs = {
+        name: engine.cost(network, options)
+        for name, engine in available().items()
+        if engine.supports(network, options) is None
+    }
+    assert len(costs) > 1
+    with caplog.at_level(logging.INFO, "neurosim.events"):
+        chosen = choose_engine(network, options)
+    assert min(costs, key=costs.__getitem__) == chosen.NAME
+    assert f"engine {chosen.NAME} for" in caplog.text
+
+
+def test_an_engine_that_cannot_says_why() -> None:
+    with pytest.raises(ValueError, match="expected engine auto, .*got 'quantum'"):
+        simulate(small(), 0.1, engine="quantum")
+    with pytest.raises(ValueError, match="engine frames cannot carry this network: "):
+        simulate(cuba(200), 0.1, engine="frames")
+
+
+@pytest.mark.parametrize("duration", [0.0, -1.0, float("nan"), float("inf")])
+def test_durations_are_checked(duration: float) -> None:
+    with pytest.raises(ValueError, match="duration > 0 s"):
+        simulate(small(), duration)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"time_step": 0.0}, "time_step > 0 s"),
+        ({"trace_step": -1.0}, "trace_step > 0 s"),
+        ({"precision": "float16"}, 'precision "float64" or "float32"'),
+        ({"threads": 0}, "at least 1 thread"),
+    ],
+)
+def test_options_are_checked(change: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Options(**change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("engine", ["steps", "frames", "calendar"])
+def test_an_interrupted_simulation_goes_on_to_the_same_result(engine: str, tmp_path: Path) -> None:
+    """Ctrl-C in the middle: what was simulated is returned, the file holds it, the rest follows."""
+    network, file = small(), tmp_path / "state.npz"
+    whole = simulate(network, 0.4, engine=engine)
+    half = simulate(network, 0.2, engine=engine, checkpoint=file)
+    assert not half.interrupted and file.exists()
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+    part = simulate(network, 400.0, engine=engine, checkpoint=file)
+    assert part.interrupted and 0.2 < part.duration < 400.0
+    early = part.times < 0.2
+    assert np.array_equal(part.times[early], half.times[: early.sum()])
+    simulate(network, 0.2, engine=engine, checkpoint=tmp_path / "other.npz")
+    resumed = simulate(network, 0.4, engine=engine, checkpoint=tmp_path / "other.npz")
+    assert np.array_equal(resumed.times, whole.times)
+    assert np.array_equal(resumed.neurons, whole.neurons)
+    assert resumed.counts == whole.counts
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "state.npz"
+    simulate(small(), 0.1, engine="frames", checkpoint=file)
+    kept = file.read_bytes()
+    for network, engine in ((small(5e-3), "frames"), (small(), "calendar")):
+        with pytest.raises(ValueError, match="a checkpoint of this network, options and engine"):
+            simulate(network, 0.2, engine=engine, checkpoint=file)
+    with pytest.raises(ValueError, match="has 0.1 s, expected at most the 0.05 s"):
+        simulate(small(), 0.05, engine="frames", checkpoint=file)
+    assert file.read_bytes() == kept
+    file.write_bytes(kept[: len(kept) // 2])
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint.*delete it"):
+        simulate(small(), 0.2, engine="frames", checkpoint=file)
