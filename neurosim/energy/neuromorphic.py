@@ -4,8 +4,11 @@ An integer neuron of D levels is D time steps of a binary one, so a window is D 
 
     E = SOP e_sop + active e_act + (updates - active) e_inact + spikes e_spike + hops e_hop
         + other e_other + chips P t_token
-    updates = neurons x D, active <= updates the steps with a spike, t_token = windows x D x t_step
+    updates = neurons x D, active <= updates the steps with a spike
+    t_window = max(D x t_step, synaptic operations of the busiest core x t_sop)
 
+A token takes the sum of its windows when it is decoded alone, the slowest window once the pipeline
+of a prompt is full. Cores that no node fills take a share of every matrix, which favours the chip.
 The synaptic operation holds its weight read. `other`: additions, shifts and words of attention,
 running sums and tables, for which no chip has a published price. This is a pricing of counts, not a
 claim that the network was mapped to the chip.
@@ -41,24 +44,59 @@ _OTHER = (
 )
 
 
-def chips_needed(network: Network, prices: PriceList) -> int:
-    """Chips that hold the weights, tables, states and neurons, whole cores a node."""
-    memory, neurons, cores = (
-        prices.price(name).value for name in ("core_memory", "core_neurons", "cores")
-    )
-    used = 0
+def _cores(network: Network, prices: PriceList) -> dict[str, int]:
+    """Whole cores that hold the weights, tables, states and neurons of each node."""
+    memory, neurons = (prices.price(name).value for name in ("core_memory", "core_neurons"))
+    used: dict[str, int] = {}
     for node in network:
         if isinstance(node, Crossbar | DelayCrossbar):
-            used += math.ceil(node.weight.size * node.weight_bits / 8 / memory)
+            used[node.name] = math.ceil(node.weight.size * node.weight_bits / 8 / memory)
         elif isinstance(node, Embedding):
-            used += math.ceil(node.table.size * storage_bits(node.table) / 8 / memory)
+            used[node.name] = math.ceil(node.table.size * storage_bits(node.table) / 8 / memory)
         elif isinstance(node, AttentionUnit):
-            used += math.ceil(node.state_size * 4 / memory)
+            used[node.name] = math.ceil(node.state_size * 4 / memory)
         elif isinstance(node, NeuronBank):
-            used += math.ceil(node.neurons / neurons)
+            used[node.name] = math.ceil(node.neurons / neurons)
         elif isinstance(node, Accumulator):
-            used += math.ceil(node.width / neurons)
-    return math.ceil(used / cores)
+            used[node.name] = math.ceil(node.width / neurons)
+    return used
+
+
+def chips_needed(network: Network, prices: PriceList) -> int:
+    """Chips that hold the weights, tables, states and neurons, whole cores a node."""
+    return math.ceil(sum(_cores(network, prices).values()) / prices.price("cores").value)
+
+
+def _busiest(network: Network, phase: PhaseCounts, prices: PriceList) -> list[float]:
+    """Synaptic operations per token of the busiest core of every stage.
+
+    Crossbars with one source work at the same time; idle cores are shared out in proportion.
+    """
+    cores = _cores(network, prices)
+    spread = chips_needed(network, prices) * prices.price("cores").value / sum(cores.values())
+    stages: dict[str, float] = {}
+    for node in network:
+        if isinstance(node, Crossbar | DelayCrossbar):
+            source = network.sources(node.name)[0]
+            operations = phase.of(node.name, "synaptic_operations") / phase.tokens
+            own = operations / (cores[node.name] * spread)
+            stages[source] = max(stages.get(source, 0.0), own)
+    return list(stages.values())
+
+
+def _late(
+    busy: list[float], steps: float, name: str, tokens: int, depth: int, flight: int
+) -> float:
+    """What a token waits for synaptic operations beyond its windows, in operations of one core.
+
+    `busy`: operations a stage; `steps`: a window in the time of one operation; `flight`: tokens
+    decoded at once.
+    """
+    late = [max(operations - steps, 0.0) for operations in busy]
+    slowest = max(late, default=0.0)
+    if name == "prefill":
+        return slowest * windows_per_token(name, tokens, depth)
+    return max(math.fsum(late) / flight, slowest + steps - depth * steps / flight)
 
 
 def neuromorphic_token_energy(
@@ -110,11 +148,13 @@ def neuromorphic_token_energy(
             spikes = own.get("neuron_spikes", 0.0)
             add(layer, node.name, "routing", "spikes sent", spikes, "spike")
             add(layer, node.name, "routing", "hops", own.get("hops", 0.0), "hop")
+            between = own.get("chip_hops", 0.0)
+            add(layer, node.name, "routing", "hops between chips", between, "chip_hop")
         for count in _OTHER:
             what = count.replace("_", " ")
             add(layer, node.name, "other", what, own.get(count, 0.0), "other_operation")
     windows = windows_per_token(name, phase.tokens, depth, streams) * levels
-    needed = ("chip_power", "step_time", "cores", "core_memory", "core_neurons")
+    needed = ("chip_power", "step_time", "synapse_time", "cores", "core_memory", "core_neurons")
     unpriced.update(f"static power ({key})" for key in prices.missing(needed))
     if unpriced:
         raise UnpricedError(
@@ -122,9 +162,19 @@ def neuromorphic_token_energy(
             "choose a profile that has them, or read the synaptic operations alone"
         )
     power, step = prices.price("chip_power"), prices.price("step_time")
-    amount = chips_needed(network, prices) * windows
-    terms.append(priced("chip", "chip", "static", "chip-steps", amount, power, step))
-    return Breakdown(tuple(terms), windows * step.value)
+    chips, each = chips_needed(network, prices), prices.price("synapse_time")
+    terms.append(priced("chip", "chip", "static", "chip-steps", chips * windows, power, step))
+    late = _late(
+        _busiest(network, phase, prices),
+        levels * step.value / each.value,
+        name,
+        phase.tokens,
+        depth,
+        min(streams, depth),
+    )
+    what = "chip-operations beyond the steps"
+    terms.append(priced("chip", "chip", "static", what, chips * late, power, each))
+    return Breakdown(tuple(terms), windows * step.value + late * each.value)
 
 
 def synaptic_energy(phase: PhaseCounts, profile: str) -> float:

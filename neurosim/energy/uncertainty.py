@@ -18,67 +18,77 @@ PERCENTILES = (5, 50, 95)
 
 
 @dataclass(frozen=True)
-class _Part:
-    """Terms that vary together: joules = nominal x product of the factors of `names`."""
+class _Factor:
+    """One assumption: a factor on a nominal value, or the value itself where that is zero.
 
-    names: tuple[str, ...]
+    Factors of one name move together, each over its own (low, high).
+    """
+
+    name: str
+    low: float
+    nominal: float
+    high: float
+
+    def at(self, place: Floats | float | None) -> Floats | float:
+        """The factor at a place in its band: 0 low, 1 high, None nominal.
+
+        Log-uniform where the band is positive, uniform where it starts at zero.
+        """
+        if place is None:
+            return self.nominal
+        if self.low > 0:
+            return self.low * (self.high / self.low) ** place
+        return self.low + (self.high - self.low) * place
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Terms that vary together: joules = nominal x product of the factors."""
+
+    factors: tuple[_Factor, ...]
     nominal: float
 
 
-def _factor_names(term: Term) -> tuple[str, ...]:
+def _factor(price: Price) -> _Factor:
+    value, band = price.value, price.quantity.band
+    if value > 0:
+        low, high = band or (value, value)
+        return _Factor(price.name, low / value, 1.0, high / value)
+    low, high = band or (0.0, 0.0)
+    return _Factor(price.name, low, 0.0, high)
+
+
+def _factors(term: Term) -> tuple[_Factor, ...]:
     if not term.prices:
-        return (f"integrated {term.mechanism.split()[0]}",)
-    return tuple(price.name for price in term.prices)
+        low, high = INTEGRATED_BAND
+        return (_Factor(f"integrated {term.mechanism.split()[0]}", low, 1.0, high),)
+    return tuple(_factor(price) for price in term.prices)
 
 
 def _parts(breakdown: Breakdown) -> list[_Part]:
-    sums: dict[tuple[str, ...], list[float]] = {}
+    sums: dict[tuple[_Factor, ...], list[float]] = {}
     for term in breakdown.terms:
         # a price of zero is drawn as it is, any other as a factor on its nominal value
         rest = math.prod(price.value for price in term.prices if price.value > 0)
-        sums.setdefault(_factor_names(term), []).append(
+        sums.setdefault(_factors(term), []).append(
             term.amount * rest if term.prices else term.joules
         )
-    return [_Part(names, math.fsum(joules)) for names, joules in sums.items()]
+    return [_Part(factors, math.fsum(joules)) for factors, joules in sums.items()]
 
 
-def _bands(breakdowns: Iterable[Breakdown]) -> dict[str, tuple[float, float, float]]:
-    """Factor name -> (low, nominal, high); nominal is 0 for a price of zero, else 1."""
-    bands: dict[str, tuple[float, float, float]] = {}
-    for breakdown in breakdowns:
-        for term in breakdown.terms:
-            if not term.prices:
-                bands[_factor_names(term)[0]] = (INTEGRATED_BAND[0], 1.0, INTEGRATED_BAND[1])
-            for price in term.prices:
-                bands[price.name] = _relative(price)
-    return bands
+def _names(*sides: Iterable[_Part]) -> list[str]:
+    return sorted({factor.name for parts in sides for part in parts for factor in part.factors})
 
 
-def _relative(price: Price) -> tuple[float, float, float]:
-    value, band = price.value, price.quantity.band
-    if band is None:
-        return (1.0, 1.0, 1.0) if value > 0 else (0.0, 0.0, 0.0)
-    if value > 0:
-        return band[0] / value, 1.0, band[1] / value
-    return band[0], 0.0, band[1]
-
-
-def _total(parts: Iterable[_Part], factors: Mapping[str, Floats | float]) -> Floats:
+def _total(parts: Iterable[_Part], places: Mapping[str, Floats | float]) -> Floats:
+    """J with the factors at their places; those without a place are nominal."""
     total: Floats = np.zeros(1)
     for part in parts:
         product: Floats | float = part.nominal
-        for name in part.names:
-            product = product * factors[name]
+        for factor in part.factors:
+            product = product * factor.at(places.get(factor.name))
         total = total + product
     return total
-
-
-def _draw(generator: np.random.Generator, band: tuple[float, float, float], draws: int) -> Floats:
-    """Log-uniform where the band is positive, uniform where it starts at zero."""
-    low, _, high = band
-    if low > 0:
-        return np.exp(generator.uniform(np.log(low), np.log(high), draws))
-    return generator.uniform(low, high, draws)
 
 
 def uncertainty(
@@ -86,13 +96,13 @@ def uncertainty(
 ) -> dict[str, dict[str, float]]:
     """5, 50 and 95 % points of J/token of both sides and of theirs / ours.
 
-    A price that both sides use is drawn once for both. Bands: prices; a decade each way for what
-    the simulator integrated.
+    A price that both sides use is drawn once for both, at one place of their bands. Bands: those
+    of the prices; a decade each way for what the simulator integrated.
     """
     generator = np.random.default_rng(seed)
-    bands = _bands((ours, theirs))
-    factors = {name: _draw(generator, bands[name], draws) for name in sorted(bands)}
-    left, right = _total(_parts(ours), factors), _total(_parts(theirs), factors)
+    sides = _parts(ours), _parts(theirs)
+    places = {name: generator.uniform(0.0, 1.0, draws) for name in _names(*sides)}
+    left, right = (_total(side, places) for side in sides)
     samples = {"spiking_J": left, "twin_J": right, "ratio": right / left}
     return {
         name: {f"p{p}": float(np.percentile(values, p)) for p in PERCENTILES}
@@ -102,14 +112,12 @@ def uncertainty(
 
 def sensitivity(ours: Breakdown, theirs: Breakdown) -> list[dict[str, float | str]]:
     """Ratio theirs / ours with one assumption at a time at the ends of its band, largest first."""
-    bands = _bands((ours, theirs))
-    parts = _parts(ours), _parts(theirs)
-    nominal: dict[str, Floats | float] = {name: band[1] for name, band in bands.items()}
+    sides = _parts(ours), _parts(theirs)
     rows: list[dict[str, float | str]] = []
-    for name, (low, _, high) in bands.items():
+    for name in _names(*sides):
         ends = []
-        for value in (low, high):
-            left, right = (_total(side, {**nominal, name: value})[0] for side in parts)
+        for place in (0.0, 1.0):
+            left, right = (_total(side, {name: place})[0] for side in sides)
             ends.append(float(right / left))
         if ends[0] != ends[1]:
             rows.append({"assumption": name, "ratio_at_low": ends[0], "ratio_at_high": ends[1]})

@@ -32,8 +32,11 @@ from neurosim.energy import (
     token_energy,
 )
 from neurosim.energy.model import storage_bits, windows_per_token
+from neurosim.energy.prices import Price
+from neurosim.energy.terms import Breakdown, priced
 from neurosim.energy.uncertainty import sensitivity, uncertainty
 from neurosim.energy.units import joules
+from neurosim.quantity import Quantity
 
 NETWORK = tiny_network()
 
@@ -340,3 +343,21 @@ def test_sensitivity_of_one_price_is_its_share() -> None:
     )
     rows = {row["assumption"]: row for row in sensitivity(ours, theirs)}
     assert rows["hop"]["ratio_at_high"] == pytest.approx(theirs.total / more.total, rel=1e-12)
+
+
+def test_one_price_with_two_bands_moves_over_each() -> None:
+    """A chip's own band of a price and the accelerator's: drawn at one place, not at one value."""
+
+    def side(high: float) -> Breakdown:
+        price = Price("accumulate", Quantity(1.0, "J", "a test", "cited", (0.5, high)))
+        return Breakdown((priced("layer", "node", "m", "n", 1.0, price),), 0.0)
+
+    narrow, wide = side(1.0), side(8.0)
+    (row,) = sensitivity(narrow, wide)
+    assert (row["ratio_at_low"], row["ratio_at_high"]) == (pytest.approx(1.0), pytest.approx(8.0))
+    spread = uncertainty(narrow, wide)
+    for percent in (5, 50, 95):
+        place = percent / 100
+        expected = {"spiking_J": 0.5 * 2**place, "twin_J": 0.5 * 16**place, "ratio": 8**place}
+        for name, value in expected.items():
+            assert spread[name][f"p{percent}"] == pytest.approx(value, rel=0.03), name

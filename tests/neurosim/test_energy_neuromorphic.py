@@ -14,6 +14,7 @@ from neurosim.energy.neuromorphic import (
     synaptic_energy,
 )
 from neurosim.energy.prices import load_prices
+from neurosim.network import Crossbar, DelayCrossbar
 from neurosim.quantity import Quantity
 
 
@@ -42,6 +43,42 @@ def test_prefill_overlaps_as_on_the_chip() -> None:
     decode = neuromorphic_token_energy(network, counts, 7)
     prefill = neuromorphic_token_energy(network, counts, 7, name="prefill")
     assert prefill.seconds_per_token == pytest.approx(decode.seconds_per_token * 10 / 28)
+
+
+def test_a_core_makes_one_synaptic_operation_after_the_other() -> None:
+    """Where a core's operations take longer than the steps of a window, the window waits."""
+    network = tiny_network()
+    counts = phase(network, tokens=3, spikes=2)
+    prices = load_prices("loihi1")
+    fast = neuromorphic_token_energy(network, counts, 7)
+    slow = prices.joined({"synapse_time": Quantity(1.0, "s", "a test", "cited")})
+    busiest: dict[str, float] = {}
+    cores = 128 / 20  # 20 nodes of a core each
+    for node in (*network.of(Crossbar), *network.of(DelayCrossbar)):
+        own = counts.of(node.name, "synaptic_operations") / 3 / cores
+        source = network.sources(node.name)[0]
+        busiest[source] = max(busiest.get(source, 0.0), own)
+    window = 4 * 289e-9
+    late = [max(seconds - window, 0.0) for seconds in busiest.values()]
+    decode = neuromorphic_token_energy(network, counts, 7, slow)
+    assert decode.seconds_per_token == pytest.approx(7 * window + sum(late), rel=1e-9)
+    assert decode.of("static") == pytest.approx(0.104 * decode.seconds_per_token, rel=1e-9)
+    prefill = neuromorphic_token_energy(network, counts, 7, slow, "prefill")
+    assert prefill.seconds_per_token == pytest.approx((window + max(late)) * 9 / 3, rel=1e-9)
+    many = neuromorphic_token_energy(network, counts, 7, slow, streams=100)
+    slowest = max(decode.seconds_per_token / 7, window + max(late))
+    assert many.seconds_per_token == pytest.approx(slowest, rel=1e-9)
+    assert fast.seconds_per_token < decode.seconds_per_token
+
+
+def test_hops_between_chips_have_no_price_there() -> None:
+    network = tiny_network()
+    counts = phase(network)
+    bank = next(name for name, row in counts.counts.items() if "hops" in row)
+    row = {**counts.counts[bank], "chip_hops": 3}
+    split = PhaseCounts(counts.tokens, {**counts.counts, bank: row}, counts.joules)
+    with pytest.raises(UnpricedError, match="hops between chips"):
+        neuromorphic_token_energy(network, split, 7)
 
 
 @pytest.mark.parametrize("profile", ["truenorth", "spinnaker2", "darwin3"])

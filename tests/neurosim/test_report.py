@@ -259,8 +259,8 @@ def test_a_batch_shares_fetches_and_static_power(report: dict[str, Any]) -> None
             dynamic = one.total - one.of("static")
             assert four.total - four.of("static") == pytest.approx(dynamic, rel=1e-12)
         if name == "loihi1":
-            assert one.of("static") == pytest.approx(4 * four.of("static"), rel=1e-12)
-            assert one.of("static") == pytest.approx(depth * many.of("static"), rel=1e-12)
+            assert one.of("static") >= four.of("static") > many.of("static")
+            assert one.of("static") <= depth * many.of("static") * (1 + 1e-12)
 
 
 def test_a_batch_of_the_twin_by_hand() -> None:
