@@ -7,6 +7,17 @@ from typing import Any
 
 from neurosim.chip.description import ChipDescription
 
+_NOT_CARRIED = (
+    "crossbar.stuck_low",
+    "crossbar.stuck_high",
+    "crossbar.drift_exponent",
+    "crossbar.drift_spread",
+    "crossbar.wire_resistance",
+    "crossbar.nonlinearity",
+    "neuron.hold_current",
+    "trim.windows",
+)
+
 
 def training_noise(chip: ChipDescription) -> dict[str, Any]:
     """Fields of `models.training.hardware.HardwareNoise` that stand for `chip`, by name.
@@ -14,9 +25,20 @@ def training_noise(chip: ChipDescription) -> dict[str, Any]:
     Voltages become fractions of a spike's swing V_u - V_landing, times fractions of the window,
     conductances fractions of G_max. Only the part of V_h's spread that is left where the membrane
     lands counts: with a reset delay it decays by exp(-reset_delay G_on / C). An exact chip has
-    exact neurons. Stuck cells and faults are not carried: training for them needs their places.
+    exact neurons. What training cannot stand for (`_NOT_CARRIED`, faults) is refused.
     """
     cells, conversion = chip.crossbar, chip.conversion
+    numbers = chip.numbers()
+    found_on = [key for key in _NOT_CARRIED if getattr(numbers.get(key), "value", 0.0)]
+    if chip.faults.any:
+        found_on.append("faults")
+    if chip.warm_switch() != chip.device.switch():
+        found_on.append("neuron.temperature")
+    if found_on:
+        raise ValueError(
+            f"chip {chip.name}: training has no form of {', '.join(found_on)}; use a chip with "
+            "them at 0 for training"
+        )
     found: dict[str, Any] = {
         "conductance_levels": int(cells.conductance_levels.value),
         "g_min": cells.g_min.value / cells.g_max.value,

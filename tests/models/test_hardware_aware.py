@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 from tiny_models import spiking_model
 from training_runs import finished, short_trainer
 
-from neurosim.chip import ChipBank, ChipDescription, load_chip
+from neurosim.chip import ChipBank, ChipDescription, load_chip, with_values
 from neurosim.chip.crossbar import ProgrammedCrossbar
 from neurosim.chip.training_noise import training_noise
 from neurosim.kernels.neuron import fixed_norm_spikes
@@ -308,6 +308,21 @@ def test_the_head_stays_clipped(tmp_path: Path, tokenizer: Tokenizer) -> None:
         head = np.asarray(checkpoint.load(folder).model.head)
         ratio = np.abs(head).max() / np.sqrt((head**2).mean())
         assert ratio < 2.2 if limit else ratio > 20
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("crossbar.stuck_low", 0.01),
+        ("crossbar.drift_exponent", 0.05),
+        ("trim.windows", 64),
+        ("neuron.temperature", 330.0),
+        ("faults.dead_tile_fraction", 0.1),
+    ],
+)
+def test_what_training_cannot_stand_for_is_refused(key: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"no form of {key.replace('.dead_tile_fraction', '')}"):
+        training_noise(with_values(REAL, {key: value}))
 
 
 @pytest.mark.parametrize(
