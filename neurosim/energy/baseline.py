@@ -19,7 +19,7 @@ from neurosim.energy.accelerator import (
     weight_bank,
 )
 from neurosim.energy.counts import hash_operations
-from neurosim.energy.layers import Site, Words, dense_layer
+from neurosim.energy.layers import Site, Words, dense_layer, expected_fetches
 from neurosim.energy.prices import PriceList
 from neurosim.energy.terms import Breakdown, Term
 from neurosim.quantity import Quantity
@@ -106,8 +106,9 @@ def dense_token_energy(
 
     `streams`: texts decoded at once; they share every fetch of a weight and overlap in time, and
     each has a cache of its own. `hidden_density`: share of non-zero hidden values, one a layer; the
-    rows of `down` at zeros are then neither fetched nor multiplied. Multipliers cost in proportion
-    to the activation bits over 8 (assumed: their area goes with the product of the word lengths).
+    rows of `down` at zeros are then neither fetched nor multiplied, and a row that tokens share is
+    fetched if one of them needs it (modelled: independent zeros). Multipliers cost in proportion to
+    the activation bits over 8 (assumed: their area goes with the product of the word lengths).
 
     `cache_level`: memory of the key-value cache; None: the SRAM banks that hold weights, whose
     tiles then leak too. Norms, softmax, rotary positions and the squared ReLU count at the
@@ -148,7 +149,8 @@ def dense_token_energy(
         for name, fan_in, fan_out in sizes.matrices:
             own = Site(where, f"blocks.{i}.{name}", prices, words)
             density = 1.0 if name != "down" or hidden_density is None else hidden_density[i]
-            shared = tokens_per_fetch / density if density else float("inf")
+            fetched = expected_fetches(density, 1, 1, tokens_per_fetch)
+            shared = 1 / fetched if fetched else float("inf")
             terms += dense_layer(own, fan_in, fan_out, 1, shared, density)
             tiles[where] = tiles.get(where, 0) + tiles_of(prices, fan_in, fan_out)
             stages.append(rows_of(prices, fan_in))

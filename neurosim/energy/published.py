@@ -58,6 +58,20 @@ def yan_required_sparsity(steps: int, dataflow: str = "spatial") -> float:
     raise ValueError(f'expected dataflow "spatial" or "classical", got {dataflow!r}')
 
 
+def yan_thresholds(steps: int) -> tuple[Threshold, ...]:
+    """The limits of `yan_required_sparsity` as spike rates at this many time steps."""
+    return tuple(
+        Threshold(
+            f"against the best ANN, {dataflow} dataflow",
+            1.0 - yan_required_sparsity(steps, dataflow),
+            _RATE,
+            steps,
+            "Yan et al. 2024, v1",
+        )
+        for dataflow in ("spatial", "classical")
+    )
+
+
 def operations_only(macs: float, accumulates: float, precision: str = "fp32") -> float:
     """The AC/MAC-only convention, J: no memory, no state, no routing, no static power.
 

@@ -282,10 +282,11 @@ def break_even(rows: Sequence[Mapping[str, Any]]) -> str:
     for i, row in enumerate(rows):
         y = top + i * 12.0 + 6
         alone, shared = row["break_even_rate"], row["break_even_rate_shared"]
+        first, last = (min(max(rate, 0.0), 1.0) for rate in (alone, max(shared, alone)))
         tip = f"{row['crossbar']}: measured {row['measured_rate']:.3f}, break-even {alone:.3f}"
         parts += [
             text(left - 4, y + 3, _shortened(row["crossbar"], 20), "end", "small"),
-            line(x.at(alone), y, x.at(max(shared, alone)), y, "stroke s1"),
+            line(x.at(first), y, x.at(last), y, "stroke s1"),
             dot(x.at(row["measured_rate"]), y, "c0", tip),
         ]
     y = bottom + 42

@@ -12,8 +12,9 @@ def check_report(report: Mapping[str, Any], where: str = "report") -> None:
     """Refuse a report that would say too little or mix kinds of joules.
 
     Raises:
-        ValueError: another format; no boundary; no quality number; a baseline with an energy and
-            no quality; a ratio without context, batch or baseline; measured joules among modelled.
+        ValueError: another format; no boundary, of the report or of a row; no quality number; a
+            baseline with an energy and no quality; a ratio without context, batch or baseline;
+            measured joules among modelled.
     """
     if report.get("format") != FORMAT:
         raise ValueError(
@@ -44,9 +45,15 @@ def check_report(report: Mapping[str, Any], where: str = "report") -> None:
                 "without them"
             )
     for row in [*report.get("systems", []), *report.get("baselines", [])]:
-        if row.get("kind", "modelled") != "modelled":
+        own = row.get("boundary") or {}
+        if not own.get("counted") or not own.get("excludes"):
             raise ValueError(
-                f"{where}: {row.get('title')!r} is {row['kind']}; modelled and measured joules "
+                f"{where}: {row.get('title')!r} has no boundary of its own; one system's does not "
+                "fit another"
+            )
+        if row.get("kind") != "modelled":
+            raise ValueError(
+                f"{where}: {row.get('title')!r} is {row.get('kind')}; modelled and measured joules "
                 "never share a column, put it under 'measured'"
             )
     measured = report.get("measured")

@@ -12,7 +12,14 @@ from markupsafe import Markup
 from neurosim.energy.units import joules, percent, times, with_unit
 from neurosim.reporting import charts
 from neurosim.reporting.check import check_report
-from neurosim.reporting.tables import answer, context_rows, quality_of, title_of
+from neurosim.reporting.tables import (
+    answer,
+    boundary_rows,
+    context_rows,
+    prefill_rows,
+    quality_of,
+    title_of,
+)
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 LINKS = {
@@ -70,10 +77,11 @@ def _values(report: Mapping[str, Any]) -> dict[str, Any]:
             f"logits; {chip['tiles']} tiles, {chip['windows_per_token']} windows a token"
         ),
         "answer": answer(report),
+        "boundaries": boundary_rows(report),
         "quality": quality_of(report),
         "extrapolated": any(marks.values()),
         "context_columns": _columns(
-            "", "bits/byte>", *(f"{c}{marks[c]}>" for c in report["contexts"])
+            "", "bits/byte>", *(f"context {c}{marks[c]}>" for c in report["contexts"])
         ),
         "context_rows": [
             [row["row"], row["bits_per_byte"], *(joules(j) for j in row["joules"])]
@@ -84,14 +92,13 @@ def _values(report: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "prefill_rows": [
             [
-                system["title"],
-                f"{point['context']}{marks[point['context']]}",
-                joules(point["prefill_J_per_token"]),
-                joules(point["prefill_J"]),
-                with_unit(point["time_to_first_token_s"], "s"),
+                row["row"],
+                f"{row['context']}{marks[row['context']]}",
+                joules(row["prefill_J_per_token"]),
+                joules(row["prefill_J"]),
+                with_unit(row["time_to_first_token_s"], "s"),
             ]
-            for system in report["systems"]
-            for point in system["curve"]
+            for row in prefill_rows(report)
         ],
         "systems": [_system(system, i) for i, system in enumerate(report["systems"])],
         "breakdown_columns": _columns("layer", "mechanism", "energy>"),
@@ -109,17 +116,43 @@ def _values(report: Mapping[str, Any]) -> dict[str, Any]:
             ]
             for row in report["against"]
         ],
-        "verdict_columns": _columns("threshold", "limit>", "measured>", "unit", "met", "source"),
+        "verdict_columns": _columns(
+            "threshold", "limit (cited)>", "counted here>", "unit", "steps>", "met", "source"
+        ),
         "verdict_rows": [
             [
                 row["name"],
                 f"{row['limit']:g}",
                 f"{row['measured']:.3g}",
                 row["unit"],
+                row["steps"] or "any",
                 "yes" if row["below"] else "no",
                 row["source"],
             ]
             for row in report["verdicts"]
+        ],
+        "break_even_columns": _columns(
+            "crossbar",
+            "steps>",
+            "measured>",
+            "fetched each step>",
+            "fetched once>",
+            "ANN skips zeros>",
+            "arithmetic only>",
+        ),
+        "break_even_rows": [
+            [row["crossbar"], row["steps"]]
+            + [
+                f"{row[key]:.3f}"
+                for key in (
+                    "measured_rate",
+                    "break_even_rate",
+                    "break_even_rate_shared",
+                    "break_even_rate_skipping",
+                    "break_even_rate_compute_only",
+                )
+            ]
+            for row in report["break_even"]
         ],
         "site_columns": _columns("site", "least>", "median>", "most>", "silent>", "always on>"),
         "site_rows": [

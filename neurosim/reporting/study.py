@@ -24,7 +24,15 @@ from neurosim.models.text.tokenizer import token_stream
 from neurosim.network import NeuronBank
 from neurosim.pipeline import chip_bits_per_byte, spiking, versions
 from neurosim.reporting.sites import break_even_rows, site_rows, verdicts
-from neurosim.reporting.systems import SYSTEMS, WHAT, System, plain, price_list
+from neurosim.reporting.systems import (
+    BOUNDARIES,
+    SYSTEMS,
+    TWIN_BOUNDARY,
+    WHAT,
+    System,
+    plain,
+    price_list,
+)
 from neurosim.reporting.twins import Baseline, baselines, missing_rows
 from neurosim.reporting.walk import Walk, check_contexts, walk
 
@@ -194,6 +202,8 @@ def _system(
         "key": system.name,
         "title": system.title,
         "what": WHAT[system.name],
+        "kind": "modelled",
+        "boundary": dict(BOUNDARIES[system.name]),
         "curve": curve,
         "main": plain(decoded[main]),
     }
@@ -203,15 +213,27 @@ def _baseline(
     row: Baseline, chip: ChipDescription, contexts: Sequence[int], batch: int
 ) -> dict[str, Any]:
     prices = accelerator_prices(chip_prices(chip.numbers()))
-    curve = [
-        {
-            "context": context,
-            "decode_J_per_token": row.price(prices, context, None, batch).total,
-            "decode_J_per_token_cache_in_dram": row.price(prices, context, "dram", batch).total,
-        }
-        for context in contexts
-    ]
-    return {**row.to_dict(), "system": "digital_45nm", "curve": curve}
+    curve = []
+    for context in contexts:
+        now, prefill = row.price(prices, context, None, batch), row.prefill(prices, context)
+        curve.append(
+            {
+                "context": context,
+                "decode_J_per_token": now.total,
+                "decode_J_per_token_cache_in_dram": row.price(prices, context, "dram", batch).total,
+                "decode_seconds_per_token": now.seconds_per_token,
+                "prefill_J_per_token": prefill.total,
+                "prefill_J": prefill.total * context,
+                "time_to_first_token_s": prefill.seconds_per_token * context,
+            }
+        )
+    return {
+        **row.to_dict(),
+        "system": "digital_45nm",
+        "kind": "modelled",
+        "boundary": dict(TWIN_BOUNDARY),
+        "curve": curve,
+    }
 
 
 def _against(

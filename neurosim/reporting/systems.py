@@ -13,6 +13,7 @@ from neurosim.energy.counts import PhaseCounts
 from neurosim.energy.digital import digital_token_energy
 from neurosim.energy.model import chip_prices, token_energy
 from neurosim.energy.neuromorphic import neuromorphic_token_energy
+from neurosim.energy.report import BOUNDARY, EXCLUDES
 from neurosim.energy.terms import Breakdown
 from neurosim.reporting.walk import Walk
 
@@ -25,6 +26,42 @@ WHAT = {
     "loihi1_fitted": "the counts at constants fitted to Loihi 1 silicon (SANA-FE)",
     "digital_45nm": "the counts on a digital accelerator, 45 nm, weights in SRAM",
     "digital_7nm": "the counts on a digital accelerator, 7 nm, weights in SRAM",
+}
+_SPIKES = "the same network, exact integers, from a token's embedding row to its logits"
+_LOIHI = {
+    "counted": f"{_SPIKES}: synaptic operations (with their weight reads), neuron updates of every "
+    "time step, spikes and hops (as placed on the memristor chip's mesh), attention, sums and "
+    "tables (each as a synaptic operation, assumed), static power over the barrier or the "
+    "operations of the busiest core, whichever takes longer",
+    "excludes": [
+        "host, tokenizer, sampling; the management processors and input and output of the chip",
+        "power supply and conversion losses, cooling; programming of the weights",
+        "time of neuron updates, attention, sums and spikes on the mesh",
+        "sums on their way between cores; mapping: fan-in, core and word-length limits",
+    ],
+}
+_DIGITAL_PARTS = "static power of tiles that hold the weights, tables and states"
+_NOT_DIGITAL = [
+    "host, tokenizer, sampling; chip input and output",
+    "routing between tiles, control (0, band 0 to 1), clock",
+    "power supply and conversion losses, cooling; loading of the weights; refresh of a DRAM",
+]
+_DIGITAL = {
+    "counted": f"{_SPIKES}: additions, weight fetches, events read and written, neuron state and "
+    f"one update a window, sums, attention state, embedding, {_DIGITAL_PARTS}",
+    "excludes": [*_NOT_DIGITAL, "time of neuron updates and sums (favours it)"],
+}
+BOUNDARIES: Mapping[str, Mapping[str, Any]] = {
+    "chip": {"counted": BOUNDARY, "excludes": list(EXCLUDES)},
+    **dict.fromkeys(NEUROMORPHIC, _LOIHI),
+    **dict.fromkeys(DIGITAL, _DIGITAL),
+}
+"""System -> what its joules hold, and what they do not."""
+TWIN_BOUNDARY: Mapping[str, Any] = {
+    "counted": "a dense transformer from a token's embedding row to its logits: multiplications "
+    "and additions, weight reads, activations, key-value cache, norms, rotation, softmax and "
+    f"squared ReLU, embedding, {_DIGITAL_PARTS}, the cache among them where it is in SRAM",
+    "excludes": [*_NOT_DIGITAL, "time of norms, softmax and elementwise work (favours it)"],
 }
 
 

@@ -88,6 +88,27 @@ def _system_quality(report: Mapping[str, Any], key: str) -> str:
     return f"{quality['ideal_bits_per_byte']:.3f}"
 
 
+def prefill_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Row title and point of the curve: prefill of one text, systems and baselines."""
+    rows = [
+        {"row": f"{item['title']}{side}", **point}
+        for key, side in (("systems", ", spiking"), ("baselines", ""))
+        for item in report[key]
+        for point in item["curve"]
+    ]
+    return [row for row in rows if "prefill_J" in row]
+
+
+def boundary_rows(report: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """(titles, boundary): every boundary once, with the systems or baselines it holds for."""
+    rows: list[tuple[str, Mapping[str, Any]]] = []
+    for item in report["systems"]:
+        rows.append((item["title"], item["boundary"]))
+    if report["baselines"]:
+        rows.append(("every ANN twin", report["baselines"][0]["boundary"]))
+    return rows
+
+
 def mechanism_rows(system: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Mechanism, J, share; largest first, what is zero left out."""
     parts: dict[str, float] = {}

@@ -10,7 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from neurosim.energy.units import joules, percent, times
-from neurosim.reporting.tables import answer, context_rows, mechanism_rows, quality_of
+from neurosim.reporting.tables import (
+    answer,
+    boundary_rows,
+    context_rows,
+    mechanism_rows,
+    quality_of,
+)
 
 _BAR = 20
 
@@ -74,13 +80,17 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
 
 def terminal(report: Mapping[str, Any]) -> Group:
     """Boundary, answer, contexts, mechanisms of the first system, notes."""
-    boundary = report["boundary"]
+    title, boundary = boundary_rows(report)[0]
     lines: list[RenderableType] = [
-        Text(f"counted: {boundary['counted']}", style="dim"),
+        Text(f"counted: {title}, {boundary['counted']}", style="dim"),
         Text(f"not counted: {'; '.join(boundary['excludes'])}", style="dim"),
         Text(),
         *(Text(line, style="bold" if i == 0 else "") for i, line in enumerate(answer(report))),
         Text(f"quality: {quality_of(report)}"),
+        *(
+            Text(f"{title} counts {boundary['counted']}", style="dim")
+            for title, boundary in boundary_rows(report)[1:]
+        ),
         Text(),
         _contexts(report),
     ]

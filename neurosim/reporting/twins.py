@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.energy.baseline import DenseTransformerSizes, dense_token_energy
+from neurosim.energy.compare import SHARING
 from neurosim.energy.prices import PriceList
 from neurosim.energy.terms import Breakdown
 from neurosim.models.checkpoint import LoadedModel
@@ -50,6 +51,18 @@ class Baseline:
             cache_level=cache,
             hidden_density=self.hidden_density,
             streams=batch,
+        )
+
+    def prefill(self, prices: PriceList, tokens: int) -> Breakdown:
+        """Energy of one of `tokens` prompt tokens; at most `SHARING` of them share a fetch."""
+        return dense_token_energy(
+            self.sizes,
+            prices,
+            (tokens + 1) / 2,
+            tokens,
+            True,
+            min(tokens, SHARING),
+            hidden_density=self.hidden_density,
         )
 
     def to_dict(self) -> dict[str, Any]:
