@@ -1,6 +1,6 @@
 """Our counts and the tools of the field: NeuroBench 2.3 and SpikingJelly 2.0, where installed.
 
-`pip install ".[referees]"` installs both; without them these tests are skipped.
+`.ci/referees FOLDER` makes an environment with both; without them these tests are skipped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from neurosim.energy.operations import InputClass
 from neurosim.energy.products import convolution, linear, pairs
 from neurosim.energy.published import operations_only
 
-torch = pytest.importorskip("torch", reason="torch is not installed; pip install '.[referees]'")
+torch = pytest.importorskip("torch", reason="torch is not installed; see .ci/referees")
 neurobench = pytest.importorskip(
     "neurobench.metrics.utils.layers", reason="neurobench is not installed"
 )
