@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import inspect
-import os
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from neurosim.populations import (
-    NetworkBuilder,
     PoissonSource,
     Population,
     SpikeSource,
     SpikingNetwork,
     examples,
 )
+from neurosim.populations.builders import find_builder, finished_network
 
 if TYPE_CHECKING:  # importing it loads scipy.sparse
     from neurosim.io.nir import ImportedNetwork
@@ -63,7 +60,7 @@ def _example(name: str, size: int | None, seed: int) -> SpikingNetwork:
     if name in EXAMPLES:
         build = getattr(examples, name)
     elif ":" in name:
-        build = _function(name)
+        build = find_builder(name, Path.cwd())
     else:
         raise ValueError(
             f"expected an example {', '.join(EXAMPLES)} or MODULE:FUNCTION, got {name}"
@@ -79,30 +76,7 @@ def _example(name: str, size: int | None, seed: int) -> SpikingNetwork:
         if name in EXAMPLES:
             raise
         raise ValueError(f"{name} failed: {type(error).__name__}: {error}") from error
-    if isinstance(made, NetworkBuilder):
-        made = made.network()
-    if not isinstance(made, SpikingNetwork):
-        raise ValueError(
-            f"{name}: expected it to return a SpikingNetwork or a NetworkBuilder, got "
-            f"{type(made).__name__}"
-        )
-    return made
-
-
-def _function(name: str) -> Any:
-    """A function of a module of the working folder or of the installed ones."""
-    module_name, _, function_name = name.partition(":")
-    sys.path.insert(0, os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, SyntaxError) as error:
-        raise ValueError(f"{module_name}: cannot be imported ({error})") from error
-    finally:
-        sys.path.remove(os.getcwd())
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise ValueError(f"{module_name}: has no function {function_name!r}")
-    return function
+    return finished_network(name, made)
 
 
 def _silent(population: Population) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -78,6 +79,10 @@ def _traces(texts: list[str]) -> dict[str, list[int]]:
 
 
 def _settings(options: argparse.Namespace, chosen: Subject) -> Options:
+    for name in ("step_ms", "nir_step_ms", "trace_step_ms"):
+        value = getattr(options, name)
+        if value is not None and not 0.0 < value < math.inf:
+            raise ValueError(f"expected --{name.replace('_', '-')} > 0 ms, got {value:g}")
     step_ms = options.step_ms or options.nir_step_ms or 0.1
     if options.nir_step_ms is not None and step_ms != options.nir_step_ms:
         raise ValueError(
@@ -152,13 +157,13 @@ def main(options: argparse.Namespace) -> int:
         from neurosim.io import sanafe
 
         sanafe.check(_with_given_spikes(chosen.network, None), settings.time_step)
-    lines = _export_nir(options, chosen)
     duration = options.duration_ms * 1e-3
     resumed = options.checkpoint is not None and options.checkpoint.exists()
     before = time.process_time()
     simulate(chosen.network, min(duration, 2.0 * settings.time_step), engine=engine,
              options=settings)  # fmt: skip
     warm = time.process_time()
+    lines = _export_nir(options, chosen)  # now that every option is known to be good
     recording = simulate(
         chosen.network,
         duration,

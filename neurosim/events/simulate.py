@@ -35,6 +35,7 @@ from neurosim.populations.network import SpikingNetwork
 _LOG = logging.getLogger("neurosim.events")
 _SLICES = 200
 WINDOWS = "windows"
+_NUMBER = (int, float, np.integer, np.floating)
 
 
 @dataclass(frozen=True)
@@ -70,16 +71,16 @@ class Simulation(Protocol):
     time: float
 
     def advance(self, until: float) -> None:
-        """Simulate up to `until` (s), a time >= `time`. Where it is cut does not matter."""
+        """Simulate up to and including `until` (s) >= `time`. Where it is cut does not matter."""
 
     def spikes(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         """All spikes up to `time`: times (K,) s and neurons (K,), in any order."""
 
     def counts(self) -> dict[str, int]:
-        """Exact totals so far."""
+        """Exact totals so far; see `Recording.counts`."""
 
     def traces(self) -> dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
-        """Population -> sample times (S,) and voltages (S, neurons)."""
+        """Population -> sample times (S,) s and voltages (S, neurons) V after the events then."""
 
     def energy(self) -> dict[str, dict[str, float]]:
         """Population -> mechanism -> J; empty where no device is simulated."""
@@ -195,20 +196,20 @@ def simulate(
             checkpoint of another simulation.
     """
     if isinstance(network, Network):
-        if engine not in ("auto", WINDOWS) or chip is None or isinstance(duration, int | float):
+        if engine not in ("auto", WINDOWS) or chip is None or isinstance(duration, _NUMBER):
             raise ValueError(
                 f"layers run on the engine {WINDOWS!r}: expected tokens and chip=, got engine "
                 f"{engine!r}, {type(duration).__name__} and {chip}"
             )
         return simulate_windows(network, chip, duration, seed, chips)
-    if engine == WINDOWS or not isinstance(duration, int | float):
+    if engine == WINDOWS or not isinstance(duration, _NUMBER):
         raise ValueError(
             f"populations need a duration in seconds and another engine than {WINDOWS!r}, got "
             f"{type(duration).__name__} and {engine!r}"
         )
     if not (math.isfinite(duration) and duration > 0.0):
         raise ValueError(f"expected a duration > 0 s, got {duration}")
-    options = options or Options()
+    duration, options = float(duration), options or Options()
     chosen = choose_engine(network, options, engine)
     simulation = chosen.begin(network, options)
     file = None

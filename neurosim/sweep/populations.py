@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,8 @@ from typing import Any
 from neurosim.events.engines import available
 from neurosim.events.recording import Recording
 from neurosim.events.simulate import Options, simulate
-from neurosim.populations import NetworkBuilder, PoissonSource, SpikingNetwork
+from neurosim.populations import PoissonSource, SpikingNetwork
+from neurosim.populations.builders import find_builder, finished_network
 from neurosim.sweep.design import Variant, digest, settings, swept_keys
 from neurosim.sweep.reading import Value
 from neurosim.sweep.schema import AXES, is_measured
@@ -52,6 +51,7 @@ class NetworkModel:
         chosen, folder = spec.network, spec.folder.resolve()
         if chosen is None:
             raise ValueError(f"{where}: missing [network]")
+        key = "file" if chosen.file else "build"
         engines = ("auto", *available())
         if chosen.engine not in engines:
             raise ValueError(
@@ -62,10 +62,10 @@ class NetworkModel:
             if chosen.file:
                 content = (folder / chosen.file).read_bytes()
             else:
-                source = inspect.getsourcefile(_function(chosen.build, folder))
+                source = inspect.getsourcefile(find_builder(chosen.build, folder))
                 content = Path(source).read_bytes() if source else b""
         except (OSError, ValueError) as error:
-            raise ValueError(f"{where}: network: {error}") from error
+            raise ValueError(f"{where}: network.{key}: {error}") from error
         return cls(chosen, folder, hashlib.sha256(content).hexdigest())
 
     @property
@@ -108,7 +108,7 @@ class NetworkModel:
         """Parameter -> default (None without) of the builder, the seed left out."""
         if self.settings.file:
             return {RATE: 0.0}
-        takes = inspect.signature(_function(self.settings.build, self.folder)).parameters
+        takes = inspect.signature(find_builder(self.settings.build, self.folder)).parameters
         return {
             name: None if item.default is inspect.Parameter.empty else item.default
             for name, item in takes.items()
@@ -124,19 +124,11 @@ class NetworkModel:
             return imported.with_inputs(
                 {name: PoissonSource(rate) for name in imported.inputs}
             ).network
-        build = _function(self.settings.build, self.folder)
+        build = find_builder(self.settings.build, self.folder)
         arguments: dict[str, Any] = dict(given)
         if SEED in inspect.signature(build).parameters:
             arguments[SEED] = seed
-        made = build(**arguments)
-        if isinstance(made, NetworkBuilder):
-            made = made.network()
-        if not isinstance(made, SpikingNetwork):
-            raise ValueError(
-                f"{self.name}: expected it to return a SpikingNetwork or a NetworkBuilder, got "
-                f"{type(made).__name__}"
-            )
-        return made
+        return finished_network(self.name, build(**arguments))
 
     def measure(self, index: int, given: Mapping[str, Value], seed: int) -> Row:
         """Build, simulate, and reduce to rates, coefficients of variation, counts and joules."""
@@ -160,19 +152,3 @@ def _reduced(found: Recording) -> Row:
         for mechanism, joules in found.energy.get(population.name, {}).items():
             row[f"joules.{population.name}.{mechanism}"] = float(joules)
     return row | {f"count.{name}": int(value) for name, value in found.counts.items()}
-
-
-def _function(name: str, folder: Path) -> Callable[..., Any]:
-    """A function by "module:function"; modules of the folder come first."""
-    module_name, _, function_name = name.partition(":")
-    sys.path.insert(0, str(folder))
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, SyntaxError) as error:
-        raise ValueError(f"build: {module_name} cannot be imported ({error})") from error
-    finally:
-        sys.path.remove(str(folder))
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise ValueError(f"build: {module_name} has no function {function_name!r}")
-    return function  # type: ignore[no-any-return]

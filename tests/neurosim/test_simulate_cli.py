@@ -104,6 +104,7 @@ def test_poisson_input_and_a_function_of_ones_own(capsys, tmp_path, monkeypatch)
         "def broken():\n"
         "    return 1 / 0\n"
     )
+    (tmp_path / "my_torn_net.py").write_text("x = nothing\n")
     monkeypatch.chdir(tmp_path)
     own = ("--example", "my_networks:chain", *STEPS, "--json")
     data = [json.loads(run(capsys, *own, "--size", 30, "--seed", seed)[1]) for seed in (1, 1, 2)]
@@ -112,7 +113,9 @@ def test_poisson_input_and_a_function_of_ones_own(capsys, tmp_path, monkeypatch)
     for name, message in (
         ("my_networks:wrong", "expected it to return a SpikingNetwork"),
         ("my_networks:none", "has no function 'none'"),
-        ("my_nets:none", "my_nets: cannot be imported"),
+        ("my_nets:none", "my_nets cannot be imported"),
+        ("my_torn_net:none", "my_torn_net cannot be imported (NameError: name 'nothing'"),
+        ("my_networks:", 'expected "module:function", got'),
         ("my_networks:broken", "my_networks:broken failed: ZeroDivisionError: division by zero"),
     ):
         status, out, err = run(capsys, "--example", name, *SHORT)
@@ -127,7 +130,15 @@ WRONG = {
     "engine": (["--example", "cuba", "--engine", "warp"], "expected engine auto"),
     "precision": (["--example", "cuba", "--precision", "half"], 'expected precision "float64"'),
     "duration": (["--example", "cuba", "--duration-ms", "-1"], "expected a duration > 0 s"),
-    "step": (["--example", "cuba", "--step-ms", "nan"], "expected time_step > 0 s"),
+    "step": (["--example", "cuba", "--step-ms", "nan"], "expected --step-ms > 0 ms"),
+    "no step": (["--example", "cuba", "--step-ms", "0"], "expected --step-ms > 0 ms, got 0"),
+    "no trace step": (["--example", "cuba", "--trace-step-ms", "0"], "--trace-step-ms > 0 ms"),
+    "good export, bad engine": (
+        ["FILE", "--export-nir", "x.nir", "--engine", "warp"], "expected engine auto"
+    ),
+    "good export, bad duration": (
+        ["FILE", "--export-nir", "x.nir", "--duration-ms", "0"], "expected a duration > 0 s"
+    ),
     "threads": (["--example", "cuba", "--threads", "0"], "at least 1 thread"),
     "tiny": (["--example", "cuba", "--size", "2"], "--size of at least 5 neurons"),
     "trace": (["--example", "cuba", "--trace", "excitatory"], "expected POPULATION:0,1,2"),

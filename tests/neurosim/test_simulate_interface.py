@@ -121,3 +121,10 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     file.write_bytes(kept[: len(kept) // 2])
     with pytest.raises(ValueError, match="cannot be read as a checkpoint.*delete it"):
         simulate(small(), 0.2, engine="frames", checkpoint=file)
+
+
+def test_a_duration_may_be_a_number_of_numpy() -> None:
+    wanted = simulate(small(), 0.25, engine="frames")
+    for duration in (np.float32(0.25), np.float64(0.25)):
+        found = simulate(small(), duration, engine="frames")  # type: ignore[call-overload]
+        assert found.duration == 0.25 and np.array_equal(found.times, wanted.times)
