@@ -19,8 +19,10 @@ class Recording:
     """A finished or interrupted simulation.
 
     `times` (K,) s and `neurons` (K,): every spike, sorted by time, then neuron; neurons are
-    numbered through the network (`SpikingNetwork.first`). `counts`: exact int64 totals, e.g.
-    "spikes", "synaptic_events" (spikes x fan-out that were delivered), "neuron_updates".
+    numbered through the network (`SpikingNetwork.first`). `counts`: exact totals, in every engine
+    "spikes" (all of `times`), "source_spikes" (those of sources), "synaptic_events" (synapses that
+    an input has reached; a crossbar's row counts whole, as `CrossbarSynapses.count` does) and
+    "drive_events"; an engine may add its own, as "neuron_updates" of clock-driven ones.
     `traces`: population -> (time (S,), values (S, recorded neurons)). `energy`: population ->
     mechanism -> J, for populations whose device has an energy. `engine` ran it.
     """

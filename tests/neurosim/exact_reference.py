@@ -2,7 +2,7 @@
 
 Rules: inputs that arrive at a neuron at the same time sum before it is compared with its threshold;
 what a neuron does on its own at that time comes before them; spikes are sorted by time, then
-neuron; events at or after the end are left out.
+neuron; events after the end are left out, those at the end are not.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ def _given(network: SpikingNetwork, duration: float, seed: int, heap: list[Any])
     spikes = list(zip(sources.times.tolist(), sources.neurons.tolist(), strict=True))
     for p, neuron in enumerate(sources.poisson.tolist()):
         time, number = sources.next[p], 0
-        while time < duration:
+        while time <= duration:
             spikes.append((time, neuron))
             number += 1
             time += interval(sources.keys[p], number, sources.rates[p])
@@ -260,11 +260,11 @@ def _given(network: SpikingNetwork, duration: float, seed: int, heap: list[Any])
         for e in range(drives.first[neuron], drives.first[neuron + 1]):
             time, rate, weight, receptor = drives.trains[e].tolist()
             number = 0
-            while time < duration:
+            while time <= duration:
                 heapq.heappush(heap, (time, neuron, int(receptor), weight, 0))
                 number += 1
                 time += interval(drives.keys[e], number, rate)
-    return [spike for spike in spikes if spike[0] < duration]
+    return [spike for spike in spikes if spike[0] <= duration]
 
 
 def reference(
@@ -285,7 +285,7 @@ def reference(
     while True:
         own = min((cell.next for cell in cells if cell is not None), default=math.inf)
         now = min(own, heap[0][0] if heap else math.inf)
-        if now >= duration:
+        if now > duration:
             break
         for neuron, cell in enumerate(cells):
             if cell is not None and cell.next == now and cell.step():

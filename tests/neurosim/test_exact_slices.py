@@ -108,7 +108,7 @@ def test_checkpoint_file(case: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("engine", [frames, calendar], ids=["frames", "calendar"])
 def test_traces(engine: ModuleType) -> None:
-    """V before the events of each sample: closed form of a driven membrane, reset while held."""
+    """V after the events of each sample: closed form of a driven membrane, reset while held."""
     build = NetworkBuilder()
     build.population("cell", 1, ABOVE)
     source = build.population("s", 1, SpikeSource(np.array([0.5e-3]), np.array([0])))

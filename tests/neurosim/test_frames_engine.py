@@ -93,7 +93,12 @@ def test_repeated_synapses_count_and_sum() -> None:
     weight = np.array([4e-3, 4e-3, 4e-3])
     build.connect(source, cell, weight=weight, delay=0.0, pairs=([0, 0, 0], [0, 0, 0]))
     simulation = run(frames.begin, build.network(), 1e-3)
-    assert simulation.counts() == {"spikes": 2, "synaptic_events": 3, "drive_events": 0}
+    assert simulation.counts() == {
+        "spikes": 2,
+        "source_spikes": 1,
+        "synaptic_events": 3,
+        "drive_events": 0,
+    }
 
 
 def test_own_firing_is_exact() -> None:

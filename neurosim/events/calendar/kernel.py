@@ -155,13 +155,13 @@ def deliver(
     numbers: Integers,
     fired: Any,
 ) -> Any:
-    """Deliver the bucket's items due before `until`, from `numbers` CURSOR on; returns `fired`."""
+    """Deliver the bucket's items due up to `until`, from `numbers` CURSOR on; returns `fired`."""
     first, trains, drive_keys, number, earliest = drives
     _, _, group, events, begin, targets, weights, step = wires
     times, segments = items
     fired_times, fired_neurons = fired
     at = numbers[CURSOR]
-    while at < times.size and times[at] < until:
+    while at < times.size and times[at] <= until:
         now = times[at]
         high = at + 1
         while high < times.size and times[high] == now:
@@ -209,7 +209,7 @@ def own_events(
     numbers: Integers,
     fired: Any,
 ) -> Any:
-    """Own events of the bucket, or of its part before `until`; returns `fired`."""
+    """Own events of the bucket, or of its part up to `until`; returns `fired`."""
     first, trains, drive_keys, number, earliest = drives
     fired_times, fired_neurons = fired
     bucket = numbers[BUCKET]
@@ -218,7 +218,7 @@ def own_events(
     while n >= 0:
         while True:
             own = min(cells[n, CROSSING], earliest[n])
-            if not (own / width < bucket + 1 and (whole or own < until)):
+            if not (own / width < bucket + 1 and (whole or own <= until)):
                 break
             if numbers[FIRED] == fired_times.size:
                 fired_times, fired_neurons = enlarged(fired_times, fired_neurons)
@@ -266,13 +266,13 @@ def run(
     fired: Any,
     kept: Any,
 ) -> Any:
-    """Simulate up to `until`; returns (ring, items, fired, kept).
+    """Simulate up to and including `until`; returns (ring, items, fired, kept).
 
     wires, drives: as in `frames.kernel`; the group of a segment is the receptor. cells, devices:
     see `layout`; keys (M,): of the devices' draws. heads (R,), links (N, 3): the neurons' calendar.
     """
     first, delay = wires[0], wires[1]
-    while numbers[BUCKET] * width < until:
+    while numbers[BUCKET] * width <= until:
         bucket = numbers[BUCKET]
         if numbers[STARTED] == 0:
             fired = source_spikes(bucket, width, sources, fired, numbers)

@@ -46,6 +46,10 @@ class ExactSimulation(ABC):
         self._network, self._wiring, self._width = network, wiring, width
         self._sources = build_sources(network, seed)
         self._drives = build_drives(network, seed)
+        starts = network.first
+        self._source_ranges = [
+            (starts[p.name], starts[p.name] + p.size) for p in network if p.is_source
+        ]
         ring = new_ring(bucket_count(wiring.longest_delay, width))
         self._state: dict[str, npt.NDArray[Any]] = dict(zip(_RING, ring, strict=True))
         for name in ("due", "fired", "kept"):
@@ -64,7 +68,7 @@ class ExactSimulation(ABC):
 
     @abstractmethod
     def _run(self, until: float) -> None:
-        """Simulate all events before `until` (s)."""
+        """Simulate all events up to and including `until` (s)."""
 
     @abstractmethod
     def _voltages(self, neurons: Integers) -> Floats:
@@ -75,7 +79,7 @@ class ExactSimulation(ABC):
         """Population -> mechanism -> J."""
 
     def advance(self, until: float) -> None:
-        """Simulate the events before `until` (s)."""
+        """Simulate the events up to and including `until` (s)."""
         if not (math.isfinite(until) and until >= self.time):
             raise ValueError(f"expected a time from {self.time:g} s on, got {until}")
         numbers = self._state["numbers"]
@@ -122,25 +126,27 @@ class ExactSimulation(ABC):
             self._state[f"{name}_times"], self._state[f"{name}_numbers"] = times, numbers
 
     def spikes(self) -> tuple[Floats, Integers]:
-        """Spikes before `time`, those of sources included."""
+        """Spikes up to `time`, those of sources included."""
         state, numbers = self._state, self._state["numbers"]
         kept, fired = numbers[KEPT], numbers[FIRED]
         times = np.concatenate([state["kept_times"][:kept], state["fired_times"][:fired]])
         neurons = np.concatenate([state["kept_numbers"][:kept], state["fired_numbers"][:fired]])
-        chosen = times < self.time
+        chosen = times <= self.time
         return times[chosen], neurons[chosen]
 
     def counts(self) -> dict[str, int]:
-        """Spikes (sources included), synaptic and drive events that were delivered."""
-        numbers = self._state["numbers"]
+        """Spikes (sources included; and theirs), synaptic and drive events that were delivered."""
+        numbers, fired = self._state["numbers"], self.spikes()[1]
+        given = [fired[(fired >= low) & (fired < high)].size for low, high in self._source_ranges]
         return {
-            "spikes": int(self.spikes()[0].size),
+            "spikes": int(fired.size),
+            "source_spikes": sum(given),
             "synaptic_events": int(numbers[EVENTS]),
             "drive_events": int(numbers[DRIVEN]),
         }
 
     def traces(self) -> dict[str, tuple[Floats, Floats]]:
-        """Population -> sample times (S,) and voltages before the events of that time, (S, K)."""
+        """Population -> sample times (S,) and voltages after the events of that time, (S, K)."""
         times = np.arange(self._state["numbers"][SAMPLES]) * self._trace_step
         return {name: (times, self._state[f"trace {name}"]) for name in self._traced}
 

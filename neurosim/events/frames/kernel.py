@@ -182,7 +182,7 @@ def deliver(
     numbers: Integers,
     fired: Any,
 ) -> Any:
-    """Deliver the window's items due before `until`, from `numbers` CURSOR on; returns `fired`."""
+    """Deliver the window's items due up to `until`, from `numbers` CURSOR on; returns `fired`."""
     first_drive, trains, keys, number, earliest = drives
     _, _, group, events, begin, targets, weights, step = wires
     rates, gaps, _ = classes
@@ -190,7 +190,7 @@ def deliver(
     fired_times, fired_neurons = fired
     driven = trains.shape[0] > 0
     at = numbers[CURSOR]
-    while at < times.size and times[at] < until:
+    while at < times.size and times[at] <= until:
         now = times[at]
         high = at + 1
         while high < times.size and times[high] == now:
@@ -346,14 +346,14 @@ def run(
     fired: Any,
     kept: Any,
 ) -> Any:
-    """Simulate up to `until`; returns (ring, items, fired, kept).
+    """Simulate up to and including `until`; returns (ring, items, fired, kept).
 
     wires: first, delay, group, events, begin, targets, weights, step. classes: 1/tau (C,), V_th -
     V_rest (C,), ranges (R, 3) of class, first, last + 1. cells (N, 2): V_reset - V_rest, refractory
     period. drives: first, trains, keys, number, earliest. `items`: the window's deliveries.
     """
     first, delay = wires[0], wires[1]
-    while numbers[BUCKET] * width < until:
+    while numbers[BUCKET] * width <= until:
         bucket = numbers[BUCKET]
         end = (bucket + 1) * width
         if numbers[STARTED] == 0:
