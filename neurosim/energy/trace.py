@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mlx.core as mx
@@ -19,11 +19,19 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
+from neurosim.energy.counts import hash_operations
 from neurosim.energy.graph import GraphCounts, graph_counts
 from neurosim.energy.operations import REAL, InputClass, Operation, OperationCounts, merged
 from neurosim.energy.products import convolution, linear, pairs
+from neurosim.energy.watched import watched_functions
 
 ROOT = "model"
+_UNSEEN = {
+    "eval": "cannot count a model that reads values as it runs (item(), numpy): its graph depends "
+    "on them; move the reading out of the model",
+    "export_function": "cannot see into a custom function of MLX (mx.custom_function, checkpoint); "
+    "count the model with plain MLX operations in its place",
+}
 
 
 def count(
@@ -41,9 +49,10 @@ def count(
         model: an `mlx.nn.Module`, called as `model(*inputs)`; it is left as it was.
         inputs: what it is called with; arrays, or anything with arrays in it.
         classes: module path -> class of its input, e.g. {"layers.0.fc": InputClass("binary")}; for
-            products of activations "path.left" and "path.right", for fused attention
-            "path.queries", "path.keys", "path.values". What is not named is real. `model.
-            spike_classes`, if it has one, is used where `classes` is silent.
+            a matrix that is not called `weight` its own path, "blocks.0.query"; for products of
+            activations "path.left" and "path.right", for fused attention "path.queries",
+            "path.keys", "path.values". What is not named is real. `model.spike_classes`, if it has
+            one, is used where `classes` is silent.
         tokens: what totals per token are divided by; default: rows of the first input array.
         head: path of the language-model head, listed apart as mechanism "head".
         weight_bits, activation_bits: what every record says about its word lengths.
@@ -75,6 +84,16 @@ def count(
     return OperationCounts(merged(seen.operations), tokens or max(rows, 1))
 
 
+@dataclass(frozen=True, eq=False)
+class _Owned:
+    """A matrix among the parameters; `path`: its module's, or its own where it is no `weight`."""
+
+    module_path: str
+    path: str
+    module: nn.Module
+    matrix: mx.array
+
+
 class _Seen:
     """What was seen so far. `path`: modules under way; `graphs`: their children's graphs."""
 
@@ -96,13 +115,16 @@ class _Seen:
         self.graphs: list[list[GraphCounts]] = []
         self.products: list[Counter[str]] = []
         self.exporting = False
-        self._owners: dict[tuple[int, ...], list[tuple[str, nn.Module, mx.array]]] = {}
+        self._owners: dict[tuple[int, ...], list[_Owned]] = {}
         for path, module in model.named_modules():
             name = path or ROOT
-            for value in module.values():
-                if isinstance(value, mx.array) and value.ndim == 2:
-                    self._owners.setdefault(value.shape, []).append((name, module, value))
-                    self._owners.setdefault(value.shape[::-1], []).append((name, module, value.T))
+            for key, value in module.items():
+                if not isinstance(value, mx.array) or value.ndim != 2:
+                    continue
+                own = name if key == "weight" else f"{path}.{key}".lstrip(".")
+                for matrix in (value, value.T):
+                    owned = _Owned(name, own, module, matrix)
+                    self._owners.setdefault(matrix.shape, []).append(owned)
 
     @property
     def where(self) -> str:
@@ -117,11 +139,11 @@ class _Seen:
         return self.classes.get(site, REAL)
 
     def _owner(self, matrix: mx.array) -> tuple[str, nn.Module] | None:
-        """The module whose parameter this is, the one under way first."""
+        """Path and module of the parameter that this is, those of the module under way first."""
         candidates = self._owners.get(tuple(matrix.shape), [])
-        for name, module, value in sorted(candidates, key=lambda item: item[0] != self.where):
-            if mx.array_equal(value, matrix).item():
-                return name, module
+        for item in sorted(candidates, key=lambda item: item.module_path != self.where):
+            if mx.array_equal(item.matrix, matrix).item():
+                return item.path, item.module
         return None
 
     def product(self, left: mx.array, right: mx.array, bias: bool = False) -> None:
@@ -142,6 +164,15 @@ class _Seen:
         head = name == self.head or isinstance(module, nn.Embedding)
         mechanism = "head" if head else "linear"
         self.operations.append(linear(name, a, b.T, self.kind(name), bias, mechanism, **self.bits))
+
+    def quantized(self, inputs: mx.array, weight: mx.array, bits: int) -> None:
+        """A product with a packed matrix, unpacked (I, O); its bias is an addition of the graph."""
+        self.products[-1]["product"] += 1
+        where, kind = self.where, self.kind(self.where)
+        head = "head" if where == self.head else "linear"
+        sizes = {**self.bits, "weight_bits": bits}
+        found = linear(where, _values(inputs), _values(weight).T, kind, False, head, **sizes)
+        self.operations.append(found)
 
     def convolve(self, inputs: mx.array, weight: mx.array, settings: dict[str, Any]) -> None:
         """A convolution with its settings, one entry a space axis."""
@@ -164,20 +195,43 @@ class _Seen:
         mixing = pairs(where, "mixing", np.ones(shape), values, REAL, kinds[2], left_mask=visible)
         seen = int(np.broadcast_to(visible, shape).sum())
         rows = int(np.prod(left.shape[:-1]))
-        softmax = Operation(
-            where,
-            "softmax",
-            rows=rows,
-            multiplies=2 * seen,  # the scale, and the product with the reciprocal
-            additions=2 * seen - rows,  # the maximum is subtracted; the sum
-            compares=seen - rows,
-            special_functions=seen + rows,  # exponentials and one reciprocal a row
-        )
-        self.operations += [scores, softmax, mixing]
+        self.operations += [scores, _softmax(where, rows, seen, scaled=True), mixing]
+
+    def hashed(self, tokens: int, orders: list[int]) -> None:
+        """Rows of n-gram tables found by hashing: integer additions, a shift as one of them."""
+        amount = tokens * sum(sum(hash_operations(order).values()) for order in orders)
+        if amount:
+            self.operations.append(Operation(self.where, "embedding", additions=amount))
+
+    def causal_softmax(self, scores: mx.array) -> None:
+        """Softmax of square scores (..., L, L) over the keys that a query may see."""
+        length = scores.shape[-1]
+        texts = scores.size // length**2
+        visible = texts * length * (length + 1) // 2
+        self.operations.append(_softmax(self.where, texts * length, visible, scaled=False))
+
+
+def _softmax(where: str, rows: int, visible: int, scaled: bool) -> Operation:
+    """Softmax of `rows` rows over `visible` entries in all, with a scale on each or without."""
+    return Operation(
+        where,
+        "softmax",
+        rows=rows,
+        multiplies=(1 + scaled) * visible,  # the product with the reciprocal, and the scale
+        additions=2 * visible - rows,  # the maximum is subtracted; the sum
+        compares=visible - rows,
+        special_functions=visible + rows,  # exponentials and one reciprocal a row
+    )
 
 
 def _values(array: mx.array) -> np.ndarray:
-    return np.array(array.astype(mx.float32))
+    try:
+        return np.array(array.astype(mx.float32))
+    except ValueError as error:
+        raise ValueError(
+            "cannot see the values of a product inside mx.compile; count the model uncompiled "
+            "(mx.disable_compile() before it is built)"
+        ) from error
 
 
 def _visible(mask: Any, queries: int, keys: int) -> np.ndarray:
@@ -202,7 +256,7 @@ def _watched(model: nn.Module, seen: _Seen) -> Iterator[None]:
     try:
         for kind in {type(module) for module in model.modules()}:
             swap(kind, "__call__", _module_call(kind.__call__, paths, seen))
-        for owner, name, wrap in _FUNCTIONS:
+        for owner, name, wrap in watched_functions():
             swap(owner, name, wrap(getattr(owner, name), seen))
         yield
     finally:
@@ -260,6 +314,7 @@ def _graph(
         value
         for _, value in flat
         if not isinstance(value, mx.array | str | int | float | bool | type(None))
+        and not callable(value)
     ]
     if odd:
         raise ValueError(
@@ -273,11 +328,23 @@ def _graph(
         filled = [(key, next(rest) if isinstance(v, mx.array) else v) for key, v in flat]
         tree = tree_unflatten(filled) if filled else [[], {}]
         result = original(module, *(tree[0] or ()), **(tree[1] if len(tree) > 1 else {}))
-        return [value for _, value in tree_flatten(result) if isinstance(value, mx.array)]
+        leaves = [value for _, value in tree_flatten(result)]
+        lost = [v for v in leaves if not isinstance(v, mx.array | int | float | bool | str | None)]
+        if lost:
+            raise ValueError(
+                f"{path}: expected arrays, or lists and dictionaries of them, as its result, got a "
+                f"{type(lost[0]).__name__}: what leads to it would not be counted"
+            )
+        return [value for value in leaves if isinstance(value, mx.array)]
 
     seen.exporting = True
     try:
         return graph_counts(function, arrays)
+    except ValueError as error:
+        reason = _UNSEEN.get(str(error).partition("]")[0].strip("["))
+        if reason is None:
+            raise
+        raise ValueError(f"{path}: {reason}") from error
     finally:
         seen.exporting = False
 
@@ -288,7 +355,7 @@ def _check_products(path: str, own: GraphCounts, watched: Counter[str]) -> None:
             raise ValueError(
                 f"{path}: its graph has {own.products[name]} of kind {name!r}, "
                 f"{watched[name]} were seen with their values; use mx.matmul, @, nn.Linear or "
-                "mx.conv_general instead of einsum, tensordot and the like"
+                "mx.conv_general instead of einsum, tensordot, transposed convolutions and the like"
             )
 
 
@@ -299,74 +366,3 @@ def _elementwise(path: str, own: GraphCounts) -> list[Operation]:
     if amounts:
         found.append(replace(Operation(path, "elementwise"), **amounts))
     return found
-
-
-def _matmul(original: Any, seen: _Seen) -> Any:
-    def call(a: mx.array, b: mx.array, **options: Any) -> Any:
-        if seen.path and not seen.exporting:
-            seen.product(a, b)
-        return original(a, b, **options)
-
-    return call
-
-
-def _addmm(original: Any, seen: _Seen) -> Any:
-    def call(c: mx.array, a: mx.array, b: mx.array, *rest: Any, **options: Any) -> Any:
-        if seen.path and not seen.exporting:
-            seen.product(a, b, bias=True)
-        return original(c, a, b, *rest, **options)
-
-    return call
-
-
-def _attention(original: Any, seen: _Seen) -> Any:
-    def call(q: mx.array, k: mx.array, v: mx.array, **options: Any) -> Any:
-        if seen.exporting:  # its arithmetic is counted apart: only what it depends on remains
-            repeat = q.shape[1] // k.shape[1]
-            parts = [q, *(mx.repeat(x, repeat, axis=1) for x in (k, v))]
-            return mx.concatenate(parts, axis=2)[:, :, : q.shape[2], : v.shape[3]]
-        if seen.path:
-            seen.attend(q, k, v, options.get("mask"))
-        return original(q, k, v, **options)
-
-    return call
-
-
-def _per_axis(value: int | tuple[int, ...], axes: int) -> tuple[int, ...]:
-    return (value,) * axes if isinstance(value, int) else tuple(value)
-
-
-def _convolution(original: Any, seen: _Seen) -> Any:
-    def call(
-        inputs: mx.array,
-        weight: mx.array,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-        **options: Any,
-    ) -> Any:
-        axes = inputs.ndim - 2
-        if seen.path and not seen.exporting:
-            settings = {
-                "stride": _per_axis(stride, axes),
-                "padding": [(one, one) for one in _per_axis(padding, axes)],
-                "dilation": _per_axis(dilation, axes),
-                "groups": groups,
-                **seen.bits,
-            }
-            seen.convolve(inputs, weight, settings)
-        return original(inputs, weight, stride, padding, dilation, groups, **options)
-
-    return call
-
-
-_FUNCTIONS: tuple[tuple[Any, str, Callable[[Any, _Seen], Any]], ...] = (
-    (mx, "matmul", _matmul),
-    (mx.array, "__matmul__", _matmul),
-    (mx, "addmm", _addmm),
-    (mx.fast, "scaled_dot_product_attention", _attention),
-    (mx, "conv1d", _convolution),
-    (mx, "conv2d", _convolution),
-    (mx, "conv3d", _convolution),
-)

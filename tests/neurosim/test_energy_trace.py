@@ -202,3 +202,132 @@ def test_spikegpt_counts_equal_the_golden_ones() -> None:
     assert counts.macs == expected["totals"]["effective"]
     # per token and layer of width 32, section 1.6: 7 special functions a channel and the norms'
     assert counts.total("special_functions") >= 48 * 3 * 7 * 32
+
+
+def test_the_shipped_twin_counts_its_weights_once_a_token() -> None:
+    from neurosim.models.checkpoint import TWIN, load
+    from neurosim.reporting.twins import twin_sizes
+
+    twin = load(TWIN)
+    tokens = np.arange(12) % 7 + 3
+    found = count(twin.model, mx.array(tokens[None]), head="head")
+    sizes = twin_sizes(twin)
+    matrices = ("linear", "head")
+    dense = found.total("dense", lambda item: item.mechanism in matrices)
+    assert found.tokens == 12 and dense == 12 * sizes.weights
+    head = found.total("dense", lambda item: item.mechanism == "head")
+    assert head == 12 * sizes.width * sizes.vocabulary
+    seen = 12 * 13 // 2 * sizes.heads * sizes.layers  # keys 0..i of query i
+    softmax = found.total("special_functions", lambda item: item.mechanism == "softmax")
+    assert softmax == seen + 12 * sizes.heads * sizes.layers
+    norms = [item for item in found.operations if item.layer.endswith("norm")]
+    assert len(norms) == 2 * sizes.layers + 1
+    assert all(item.special_functions == 12 for item in norms)
+    looked_up = found.total("words_read", lambda item: item.mechanism == "embedding")
+    assert looked_up == 2 * 12 * sizes.width
+
+
+def test_the_shipped_spiking_model_counts_what_the_chip_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Traced in float form: |n| x fan-out of its own spikes, and nearly the chip's integers."""
+    from neurosim.chip import load_chip
+    from neurosim.events.engine import Simulator
+    from neurosim.models import spike_transformer
+    from neurosim.models.checkpoint import DEFAULT, load
+    from neurosim.pipeline import spiking
+
+    loaded = load(DEFAULT)
+    loaded.model.eval()
+    tokens = np.arange(12) * 5 + 3
+    levels = loaded.model.config.levels
+    signed = InputClass("graded", levels, signed=True)
+    names = ("query", "key", "value", "output", "up", "down")
+    blocks = range(loaded.model.config.layers)
+    classes = {f"blocks.{i}.{name}": signed for i in blocks for name in names}
+    found = count(loaded.model, mx.array(tokens[None]), classes={**classes, "head": signed})
+    spikes: list[int] = []
+    original = spike_transformer.fixed_norm_spikes
+
+    def kept(*arguments: Any) -> mx.array:
+        result = original(*arguments)
+        spikes.append(int(mx.abs(result).sum().item()))
+        return result
+
+    monkeypatch.setattr(spike_transformer, "fixed_norm_spikes", kept)
+    mx.eval(loaded.model(mx.array(tokens[None])))
+    simulator = Simulator(spiking(loaded).lower(), load_chip("ideal"), 0)
+    simulator.begin("decode")
+    for token in tokens.tolist():
+        simulator.step(token)
+    counted = simulator.run().phases["decode"]
+    traced = {item.layer: item for item in found.operations if item.mechanism == "linear"}
+    assert set(traced) == {*classes, "head"}
+    for name, item in traced.items():
+        exact = counted.of(name, "synaptic_operations")
+        assert exact > 0 and item.synaptic_operations == pytest.approx(exact, rel=0.1), name
+    width = loaded.model.config.width
+    fan_outs = dict.fromkeys(names, width) | {"up": width * loaded.model.config.ratio}
+    for i in blocks:  # banks: convolution, attention, q, k, v, output, hidden read, hidden
+        banks = dict(zip(names, (1, 1, 1, 5, 6, 7), strict=True))
+        for name, bank in banks.items():
+            expected = spikes[8 * i + bank] * fan_outs[name]
+            assert traced[f"blocks.{i}.{name}"].synaptic_operations == expected, name
+    assert traced["head"].synaptic_operations == spikes[-1] * loaded.model.config.vocab_size
+
+
+def test_a_result_that_hides_its_arrays_is_refused() -> None:
+    class Hiding(nn.Module):
+        def __call__(self, x: mx.array) -> Any:
+            return _Box(x + 1)
+
+    class _Box:
+        def __init__(self, value: mx.array) -> None:
+            self.value = value
+
+    with pytest.raises(ValueError, match="as its result, got a _Box"):
+        count(Hiding(), mx.ones((2, 3)))
+
+
+def test_a_quantised_layer_and_a_general_convolution() -> None:
+    layer = nn.QuantizedLinear(64, 32, bias=True)
+    found = count(layer, mx.ones((3, 64)))
+    (product,) = [item for item in found.operations if item.mechanism == "linear"]
+    assert (product.dense, product.weight_bits) == (3 * 64 * 32, 4)
+    assert found.total("additions", lambda item: item.mechanism == "elementwise") == 3 * 32
+
+    class General(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = mx.ones((4, 3, 2))
+
+        def __call__(self, x: mx.array) -> mx.array:
+            return mx.conv_general(x, self.weight, padding=([2], [0]))
+
+    (causal,) = count(General(), mx.ones((1, 5, 2))).operations
+    assert causal.dense == (1 + 2 + 3 + 3 + 3) * 2 * 4  # padding is no operand
+    with pytest.raises(ValueError, match="transposed"):
+        count(nn.ConvTranspose1d(2, 4, 3), mx.ones((1, 5, 2)))
+
+
+def _custom() -> Any:
+    function: Any = mx.custom_function(mx.exp)
+    function.vjp(lambda primals, cotangents, outputs: cotangents)
+    return function
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda x: x * x.sum().item(), "reads values as it runs"),
+        (lambda x: _custom()(x), "custom function of MLX"),
+        (lambda x: mx.compile(lambda y: y @ y.T)(x), "inside mx.compile"),
+    ],
+)
+def test_what_has_no_graph_is_refused_by_name(function: Any, words: str) -> None:
+    class Odd(nn.Module):
+        def __call__(self, x: mx.array) -> Any:
+            return function(x)
+
+    with pytest.raises(ValueError, match=words):
+        count(Odd(), mx.ones((3, 3)))
