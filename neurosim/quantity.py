@@ -46,17 +46,35 @@ class Quantity:
             raise ValueError(f"{where}: {problem}; expected value, unit, source, evidence, band")
         if isinstance(data["value"], bool) or not isinstance(data["value"], int | float):
             raise ValueError(f"{where}: expected a number as value, got {data['value']!r}")
-        band = data.get("band")
+        value = float(data["value"])
         try:
             return cls(
-                value=float(data["value"]),
+                value=value,
                 unit=str(data["unit"]),
                 source=str(data["source"]),
                 evidence=str(data["evidence"]),
-                band=None if band is None else (float(band[0]), float(band[1])),
+                band=_band(value, data.get("band")),
             )
-        except (ValueError, TypeError, IndexError) as error:
+        except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
+
+
+def _band(value: float, entry: object) -> tuple[float, float] | None:
+    """[low, high] around the value, or None."""
+    if entry is None:
+        return None
+    ends = list(entry) if isinstance(entry, list | tuple) else []
+    if len(ends) != 2 or not all(
+        isinstance(end, int | float) and not isinstance(end, bool) for end in ends
+    ):
+        raise ValueError(f"expected band = [low, high], got {entry!r}")
+    low, high = float(ends[0]), float(ends[1])
+    if not low <= value <= high:
+        raise ValueError(
+            f"expected a band around the value {value:g}, got [{low:g}, {high:g}]; "
+            "correct the value or the band"
+        )
+    return low, high
 
 
 def weakest(evidence: list[str]) -> str:

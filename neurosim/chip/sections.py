@@ -141,9 +141,9 @@ def _quantity(where: str, rule: Mapping[str, Any], entry: object) -> Quantity:
     low, high = rule["low"], rule["high"]
     if not low <= quantity.value <= high or (rule["whole"] and quantity.value % 1):
         kind = "a whole number" if rule["whole"] else "a value"
+        unit = "" if rule["unit"] == "1" else f" {rule['unit']}"
         raise ValueError(
-            f"{where}: expected {kind} from {low:g} to {high:g} {rule['unit']}, "
-            f"got {quantity.value:g}"
+            f"{where}: expected {kind} from {low:g} to {high:g}{unit}, got {quantity.value:g}"
         )
     return quantity
 

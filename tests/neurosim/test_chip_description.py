@@ -195,3 +195,21 @@ def test_unknown_chip_lists_the_known_ones() -> None:
         load_chip("tpu")
     with pytest.raises(ValueError, match="cannot be read"):
         load_chip("no_such_file.toml")
+
+
+@pytest.mark.parametrize(
+    ("band", "message"),
+    [
+        ("[1e9, 2e9]", r"expected a band around the value 1e\+08, got \[1e\+09, 2e\+09\]"),
+        ("[1e7]", r"expected band = \[low, high\], got \[10000000.0\]"),
+        ('"wide"', r"expected band = \[low, high\], got 'wide'"),
+    ],
+)
+def test_a_band_must_contain_its_value(band: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'base = "ideal"\nname = "mine"\n[mesh]\nlink_rate = { value = 1e8, unit = "bit/s", '
+        f'evidence = "assumed", source = "a guess", band = {band} }}\n'
+    )
+    with pytest.raises(ValueError, match=f"mine.toml: mesh.link_rate: {message}"):
+        load_chip(path)

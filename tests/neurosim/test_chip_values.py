@@ -70,7 +70,7 @@ def test_every_number_can_be_set_to_what_it_is() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("crossbar.read_noise", 11.0, "crossbar.read_noise: expected a value from 0 to 10 1, got"),
+        ("crossbar.read_noise", 11.0, "crossbar.read_noise: expected a value from 0 to 10, got"),
         ("crossbar.read_noise", "much", "crossbar.read_noise: expected a number as value"),
         ("crossbar.read_noise", True, "expected a number as value, got True"),
         ("crossbar.read_noise", float("nan"), "crossbar.read_noise: expected a finite value"),
