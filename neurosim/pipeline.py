@@ -125,7 +125,13 @@ def chip_bits_per_byte(
     chips: int = 1,
 ) -> float:
     """Held-out quality on the chip, over windows of the model's context that start afresh."""
-    simulator = Simulator(network, _untimed(chip), seed, chips)
+    simulator = Simulator(
+        network,
+        _untimed(chip),
+        seed,
+        chips,
+        progress=lambda done, total: progress(f"programming, seed {seed}", done, total),
+    )
     context = loaded.model.config.context
 
     def tell(done: int, total: int) -> None:
@@ -259,7 +265,14 @@ def run(
     network = folded.lower()
     ids = prompt_tokens(loaded, prompt)
     sampler = sampler or Sampler(banned=loaded.tokenizer.end_of_text)
-    simulator = Simulator(network, description, seed, chips, record_times)
+    simulator = Simulator(
+        network,
+        description,
+        seed,
+        chips,
+        record_times,
+        lambda done, total: progress("programming", done, total),
+    )
     generator = np.random.default_rng((seed, len(ids)))
     logits = np.zeros(0)
     for done, token in enumerate(ids, 1):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,13 @@ from neurosim.chip.faults import dead_channels
 from neurosim.chip.neuron_bank import ChipBank, build_banks
 from neurosim.chip.placement import Placement
 from neurosim.network import Crossbar, DelayCrossbar, Network, NeuronBank
+
+Programming = Callable[[int, int], None]
+"""Called with (weights programmed, weights in all)."""
+
+
+def no_progress(done: int, total: int) -> None:
+    """Tells nobody."""
 
 
 def dead_tiles(
@@ -26,11 +33,18 @@ def dead_tiles(
 
 
 def program_crossbars(
-    network: Network, chip: ChipDescription, placement: Placement, seed: int
+    network: Network,
+    chip: ChipDescription,
+    placement: Placement,
+    seed: int,
+    progress: Programming = no_progress,
 ) -> dict[str, ProgrammedCrossbar]:
-    """Every crossbar of the network as the chip of this seed holds it."""
+    """Every crossbar of the network as the chip of this seed holds it; `progress` after each."""
     dead = dead_tiles(chip, placement, seed)
-    crossbars = {}
+    crossbars: dict[str, ProgrammedCrossbar] = {}
+    arrays = [node for node in network if isinstance(node, Crossbar | DelayCrossbar)]
+    done, total = 0, sum(int(node.weight.size) for node in arrays)
+    progress(done, total)
     for index, node in enumerate(network):
         if not isinstance(node, Crossbar | DelayCrossbar):
             continue
@@ -45,6 +59,8 @@ def program_crossbars(
             tile=(int(chip.tile.rows.value), int(chip.tile.columns.value)),
             dead=own.reshape(columns, rows).T if own is not None and own.any() else None,
         )
+        done += int(node.weight.size)
+        progress(done, total)
     return crossbars
 
 

@@ -284,8 +284,8 @@ class ChipBank:
 
     def last_membrane(
         self, channel: int, window_index: int, samples: int = 1000
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Times (s) and voltages (V) of a channel's neuron in the window that was fired last.
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Times (s) and voltages (V) of a channel's neuron in the last window; its discharges (s).
 
         Of a signed channel, the neuron that got the charge. ValueError on an exact chip, whose
         neurons have no membrane.
@@ -296,7 +296,7 @@ class ChipBank:
         side = int(self.signed and packet < 0.0)
         neuron = channel * (2 if self.signed else 1) + side
         times = np.linspace(0.0, self._window, samples)
-        volts, _ = membrane(
+        volts, fired = membrane(
             max(-packet if side else packet, 0.0),
             float(self._threshold[neuron]),
             float(self._hold[neuron]),
@@ -305,7 +305,7 @@ class ChipBank:
             np.uint64(window_index) * DRAWS_PER_WINDOW,
             times,
         )
-        return times, volts
+        return times, volts, fired
 
     @property
     def charge_limit(self) -> float:

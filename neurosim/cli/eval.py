@@ -48,7 +48,7 @@ def _on_chip(
             task = progress.add_task(f"{chip.name}, seed {seed}")
 
             def show(stage: str, done: int, total: int, task: Any = task) -> None:
-                progress.update(task, completed=done, total=total)
+                progress.update(task, description=stage, completed=done, total=total)
 
             found[str(seed)] = chip_bits_per_byte(
                 network, chip, loaded, stream, seed, None, show, options.chips
@@ -97,6 +97,8 @@ def main(options: argparse.Namespace) -> int:
     console, errors = Console(), Console(stderr=True)
     if options.tokens < 1:
         raise ValueError(f"expected --tokens >= 1, got {options.tokens}")
+    if not all(0 <= seed < 2**63 for seed in options.seeds):
+        raise ValueError(f"expected --seeds from 0 to 2^63 - 1, got {options.seeds}")
     if options.set and not options.chip:
         raise ValueError("expected --chip with --set, got none; --set changes a chip's numbers")
     values = parse_values(options.set)

@@ -14,6 +14,7 @@ from rich.text import Text
 from neurosim.chip import load_chip, parse_values, with_values
 from neurosim.cli._chip_options import add_chips, add_set
 from neurosim.energy.table import terminal
+from neurosim.energy.units import with_unit
 from neurosim.files import replace_file
 from neurosim.generation import Sampler
 from neurosim.models.checkpoint import DEFAULT
@@ -112,8 +113,9 @@ def _time_line(data: dict[str, Any]) -> str:
     traffic = data["traffic"]["decode"]
     tokens, links, spikes = traffic["token_seconds"], traffic["links"], traffic["spikes"]
     return (
-        f"a token takes {sum(tokens) / len(tokens) * 1e3:.4g} ms; packets {spikes['median_s']:.2g} "
-        f"s (median), {spikes['longest_s']:.2g} s (longest), {spikes['congestion']:.1%} of it "
+        f"a token takes {sum(tokens) / len(tokens) * 1e3:.4g} ms; packets "
+        f"{with_unit(spikes['median_s'], 's')} (median), {with_unit(spikes['longest_s'], 's')} "
+        f"(longest), {spikes['congestion']:.1%} of it "
         f"waiting, {traffic['late']} late and {traffic['late_packets_are']}, "
         f"{traffic['dropped']} dropped; busiest link {links['highest_utilisation']:.2%} of the time"
     )
@@ -154,6 +156,8 @@ def main(options: argparse.Namespace) -> int:
     console, errors = Console(), Console(stderr=True)
     if options.out and options.out.exists() and not options.out.is_dir():
         raise ValueError(f"expected a folder for --out, got the file {options.out}")
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     quiet = options.json or not errors.is_terminal
     with Progress(*columns, console=errors, transient=True, disable=quiet) as progress:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from neurosim.chip.crossbar import ProgrammedCrossbar
 from neurosim.chip.description import ChipDescription
-from neurosim.chip.fill import fill_banks, program_crossbars
+from neurosim.chip.fill import Programming, fill_banks, no_progress, program_crossbars
 from neurosim.chip.neuron_bank import ChipBank
 from neurosim.chip.placement import Placement, place
 from neurosim.chip.trim import TrimReport, trim
@@ -35,6 +35,7 @@ class Simulator:
         seed: one seed is one chip and one run.
         chips: over how many chips to spread the network.
         record_times: keep when every spike fired, `Run.spike_times` (8 bytes a channel and level).
+        progress: called with (weights programmed, weights in all) after every crossbar.
     """
 
     def __init__(
@@ -44,7 +45,10 @@ class Simulator:
         seed: int = 0,
         chips: int = 1,
         record_times: bool = False,
+        progress: Programming = no_progress,
     ) -> None:
+        if not 0 <= seed < 2**63:
+            raise ValueError(f"expected a seed from 0 to 2^63 - 1, got {seed}")
         self.network, self.chip, self.seed = network, chip, seed
         self.placement: Placement = place(network, chip, chips, seed)
         self.banks: Mapping[str, ChipBank] = fill_banks(network, chip, self.placement, seed)
@@ -53,7 +57,7 @@ class Simulator:
             trim(self.banks, chip.trim, chip.window.duration.value) if calibrates else None
         )
         self.crossbars: Mapping[str, ProgrammedCrossbar] = program_crossbars(
-            network, chip, self.placement, seed
+            network, chip, self.placement, seed, progress
         )
         tables = [node for node in network.of(Embedding) if isinstance(node, Embedding)]
         self._vocabulary = min(
@@ -109,6 +113,7 @@ class Simulator:
         work = self._work
         work.tokens.append(int(token))
         work.ledger.tokens += 1
+        work.phase_of.append(work.phase)
         for act in self._plan:
             act()
         work.mesh.end_token()
@@ -137,6 +142,7 @@ class Simulator:
             self.placement.depth,
             traffic,
             {name: np.array(rows) for name, rows in work.times.items() if rows},
+            tuple(work.phase_of),
         )
 
 

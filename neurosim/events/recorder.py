@@ -70,6 +70,8 @@ class Run:
     spike_times: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     """Bank -> when its spikes fired, (T, N, levels), s from their window's start; entries beyond
     |n| mean nothing. Empty unless they were recorded."""
+    phase_of: tuple[str, ...] = ()
+    """The phase of every token."""
 
     @property
     def total_spikes(self) -> int:

@@ -26,9 +26,9 @@ class Workspace:
 
     `value`: node -> the sums it holds in the current token. `spikes`: bank -> counts of every token
     so far. `tally`: bank -> counts of the last window. `states`: attention unit -> S (H, D, D).
-    `logits` of every token. `text_start`: tokens before the current text. `each_token`: node ->
-    counts that every token adds. `times`: bank -> spike times (N, levels) of every token, s from
-    the window's start, if `record_times`; entries beyond |n| mean nothing.
+    `logits` and `phase_of` of every token. `text_start`: tokens before the current text.
+    `each_token`: node -> counts that every token adds. `times`: bank -> spike times (N, levels) of
+    every token, s from the window's start, if `record_times`; entries beyond |n| mean nothing.
     """
 
     network: Network
@@ -49,8 +49,9 @@ class Workspace:
         self.times: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in self.banks}
         self.tally = {name: Tally(np.zeros(bank.size)) for name, bank in self.banks.items()}
         self.states: dict[str, npt.NDArray[np.int32]] = {}
-        self.ledgers = {"prefill": Ledger(self.each_token)}
-        self.ledger = self.ledgers["prefill"]
+        self.ledgers: dict[str, Ledger] = {}
+        self.phase_of: list[str] = []
+        self.begin("prefill")
         self.order = {node.name: index for index, node in enumerate(self.network)}
         self.clear_text()
 
@@ -64,6 +65,7 @@ class Workspace:
 
     def begin(self, phase: str) -> None:
         """From here on count for `phase`."""
+        self.phase = phase
         self.ledger = self.ledgers.setdefault(phase, Ledger(self.each_token))
 
     def count_each_token(self, node: str, **amounts: int) -> None:

@@ -66,6 +66,7 @@ def _entries(events: Iterable[Slice | Counter]) -> Iterator[dict[str, Any]]:
         if event.process not in processes:
             processes[event.process] = len(processes) + 1
             yield _name("process_name", processes[event.process], 0, event.process)
+            yield _order("process_sort_index", processes[event.process], 0)
         pid = processes[event.process]
         entry: dict[str, Any] = {"name": event.name, "ts": event.start * 1e6, "pid": pid}
         if isinstance(event, Counter):
@@ -75,6 +76,7 @@ def _entries(events: Iterable[Slice | Counter]) -> Iterator[dict[str, Any]]:
         if lane not in threads:
             threads[lane] = len(threads) + 1
             yield _name("thread_name", pid, threads[lane], event.thread)
+            yield _order("thread_sort_index", pid, threads[lane])
         entry["tid"] = threads[lane]
         if event.details:
             entry["args"] = dict(event.details)
@@ -86,6 +88,12 @@ def _entries(events: Iterable[Slice | Counter]) -> Iterator[dict[str, Any]]:
 
 def _name(kind: str, pid: int, tid: int, name: str) -> dict[str, Any]:
     return {"name": kind, "ph": "M", "ts": 0, "pid": pid, "tid": tid, "args": {"name": name}}
+
+
+def _order(kind: str, pid: int, tid: int) -> dict[str, Any]:
+    """Lanes stand in the order in which they first appear."""
+    place = {"sort_index": tid or pid}
+    return {"name": kind, "ph": "M", "ts": 0, "pid": pid, "tid": tid, "args": place}
 
 
 def _check(event: Slice | Counter) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrow, Patch, Rectangle
@@ -22,6 +23,10 @@ from neurosim.network import Network
 _INCH = 0.62  # of a tile on paper
 _SMALLEST_LETTERS = 4.5
 _COLOURS = "tab20"
+_DEAD = "#d62728"
+_ACROSS = 0.13  # the two directions of a pair of tiles stand side by side
+
+Mask = npt.NDArray[np.bool_]
 
 
 def _figure(width: float, height: float, note: str) -> Figure:
@@ -63,15 +68,17 @@ def _short(name: str) -> str:
     return " ".join(kept).replace("_", " ")
 
 
-def placement_map(placement: Placement, network: Network, note: str = "") -> Figure:
-    """Which tile holds which node, coloured by layer."""
+def placement_map(
+    placement: Placement, network: Network, note: str = "", dead_tiles: Mask | None = None
+) -> Figure:
+    """Which tile holds which node, coloured by layer; `dead_tiles` (slots,) are crossed out."""
     from matplotlib import colormaps
 
     layers = list(dict.fromkeys(network.layer[use.node] for use in placement.use))
     shades = colormaps[_COLOURS]
     colour = {layer: shades(i % shades.N) for i, layer in enumerate(layers)}
     width, height = _size(placement)
-    figure = _figure(width + 2.4, max(height, 2.0) + 1.2, note)
+    figure = _figure(max(width, 2.8) + 2.4, max(height, 2.0, 0.2 * len(layers)) + 1.2, note)
     axes = figure.add_subplot()
     _draw_mesh(axes, placement)
     letters = 72 * width / placement.width * 0.13
@@ -84,6 +91,7 @@ def placement_map(placement: Placement, network: Network, note: str = "") -> Fig
             axes.text(x, y, words, fontsize=letters, ha="center", va="center")
     share = f"{placement.used_tiles} of {placement.mesh_tiles} tiles"
     axes.set_title(f"placement: {share}, by layer", loc="left", fontsize=10)
+    _cross_out(axes, placement, dead_tiles)
     axes.legend(
         handles=[Patch(color=colour[layer], label=layer) for layer in layers],
         loc="upper left",
@@ -109,42 +117,64 @@ def mesh_map(
     tile: tuple[int, int],
     traffic: Mapping[str, PhaseTraffic] | None = None,
     note: str = "",
+    dead_tiles: Mask | None = None,
+    dead_links: Mask | None = None,
 ) -> Figure:
     """How full the tiles' crossbars are and, where packets took time, how busy every link was.
 
-    `tile`: rows and columns of one. `traffic`: `Run.traffic`; the last phase is drawn. Without it
-    the second panel is left out.
+    `tile`: rows and columns of one. `traffic`: `Run.traffic`; the last phase is drawn: the share of
+    time that links transmit and, if they did, stand still. Without it there is one panel.
+    `dead_tiles` (slots,), `dead_links` (slots, 4): crossed out.
     """
-    from matplotlib import colormaps
-    from matplotlib.cm import ScalarMappable
-
     width, height = _size(placement)
     last = list(traffic.items())[-1] if traffic else None
-    panels = 2 if last else 1
-    figure = _figure(panels * (width + 1.4), max(height, 2.0) + 1.3, note)
+    panels = 1
+    if last:
+        panels = 3 if last[1].blocked.any() else 2
+    figure = _figure(panels * (max(width, 2.8) + 1.9), max(height, 2.0) + 1.3, note)
     axes = figure.add_subplot(1, panels, 1)
     _draw_mesh(axes, placement)
     drawn = axes.imshow(_tile_shares(placement, *tile), vmin=0.0, vmax=1.0, cmap="viridis")
-    bar = figure.colorbar(drawn, ax=axes, shrink=0.85)
-    bar.set_label("pairs in use (share of a tile)", fontsize=8)
-    bar.ax.tick_params(labelsize=7)
+    _bar(figure, axes, drawn, "pairs in use (share of a tile)")
     axes.set_title("crossbars; white: none on this tile", loc="left", fontsize=10)
+    _cross_out(axes, placement, dead_tiles)
     if last is None:
         return figure
     phase, report = last
-    axes = figure.add_subplot(1, panels, 2)
-    _draw_mesh(axes, placement)
-    share, waiting = report.utilisation, report.blocked
+    busy, standing = report.utilisation, report.blocked / max(report.seconds, 1e-300)
+    kinds = [("transmits", busy), ("waits for a full buffer", standing)]
+    for number, (what, share) in enumerate(kinds[: panels - 1], 2):
+        axes = figure.add_subplot(1, panels, number)
+        _draw_mesh(axes, placement)
+        colours = _draw_links(axes, placement, share, report.load > 0)
+        _bar(figure, axes, colours, f"share of the time a link {what}")
+        axes.set_title(f"links, {phase}: {what}", loc="left", fontsize=10)
+        _cross_out(axes, placement, dead_tiles)
+        _cross_out_links(axes, placement, dead_links)
+    return figure
+
+
+def _bar(figure: Figure, axes: Any, drawn: Any, label: str) -> None:
+    bar = figure.colorbar(drawn, ax=axes, shrink=0.85)
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+
+
+def _draw_links(
+    axes: Any, placement: Placement, share: npt.NDArray[np.float64], used: Mask
+) -> ScalarMappable:
+    """An arrow for every link that was used, coloured by `share` (4 tiles,); the colour scale."""
+    from matplotlib import colormaps
+
     scale = Normalize(0.0, max(float(share.max()), 1e-12))
     shades = colormaps["inferno_r"]
-    for link in np.nonzero(report.load)[0].tolist():
+    for link in np.nonzero(used)[0].tolist():
         number, direction = divmod(link, 4)
         y, x = divmod(number, placement.width)
         dx, dy = STEPS[direction]
-        across = 0.13  # the two directions of a pair of tiles stand side by side
         arrow = FancyArrow(
-            x + 0.18 * dx - across * dy,
-            y + 0.18 * dy + across * dx,
+            x + 0.18 * dx - _ACROSS * dy,
+            y + 0.18 * dy + _ACROSS * dx,
             0.64 * dx,
             0.64 * dy,
             width=0.09,
@@ -156,12 +186,30 @@ def mesh_map(
         )
         axes.add_patch(arrow)
     axes.scatter(*np.meshgrid(range(placement.width), range(placement.height)), s=4, c="#999999")
-    bar = figure.colorbar(ScalarMappable(scale, shades), ax=axes, shrink=0.85)
-    bar.set_label("share of the time a link transmits", fontsize=8)
-    bar.ax.tick_params(labelsize=7)
-    waited = f"waiting for full buffers {float(waiting.sum()):.2g} s in all"
-    axes.set_title(f"links, {phase}; {waited}", loc="left", fontsize=10)
-    return figure
+    return ScalarMappable(scale, shades)
+
+
+def _cross_out(axes: Any, placement: Placement, dead: Mask | None) -> None:
+    """A cross over every dead tile; `dead` (slots,)."""
+    if dead is not None and dead.any():
+        spots = np.array([placement.position(slot) for slot in np.nonzero(dead)[0].tolist()])
+        axes.scatter(spots[:, 0], spots[:, 1], s=150, c=_DEAD, marker="x", gid="dead tiles")
+        axes.set_title("crossed out: dead", loc="right", fontsize=8, color=_DEAD)
+
+
+def _cross_out_links(axes: Any, placement: Placement, dead: Mask | None) -> None:
+    """A small cross on every dead link that leads to a tile; `dead` (slots, 4)."""
+    if dead is None:
+        return
+    spots = []
+    for slot, direction in np.argwhere(dead).tolist():
+        x, y = placement.position(slot)
+        dx, dy = STEPS[direction]
+        if 0 <= x + dx < placement.width and 0 <= y + dy < placement.height:
+            spots.append((x + 0.5 * dx - _ACROSS * dy, y + 0.5 * dy + _ACROSS * dx))
+    if spots:
+        axes.scatter(*np.array(spots).T, s=30, c=_DEAD, marker="x", gid="dead links")
+        axes.set_title("crossed out: dead", loc="right", fontsize=8, color=_DEAD)
 
 
 def membranes(
@@ -171,12 +219,12 @@ def membranes(
     if not traces:
         raise ValueError("expected at least one membrane to draw, got none")
     figure = _figure(8.0, 1.0 + 1.35 * len(traces), note)
-    panels = figure.subplots(len(traces), 1, sharex=True, squeeze=False)[:, 0]
+    panels = figure.subplots(len(traces), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     scale, prefix = prefix_of(max(float(times[-1]) for _, times, _ in traces))
     for axes, (title, times, volts) in zip(panels, traces, strict=True):
         axes.plot(times / scale, volts, color="#2f6fb5", linewidth=1.0)
         axes.set_title(title, loc="left", fontsize=9)
-        axes.set_ylabel("V (volt)", fontsize=8)
+        axes.set_ylabel("membrane (V)", fontsize=8)
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
     panels[-1].set_xlabel(f"time in the window ({prefix}s)", fontsize=8)

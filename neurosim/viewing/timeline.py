@@ -22,19 +22,19 @@ def run_slices(
     """
     length = run.windows_per_token * run.window_s
     for token in range(len(run.tokens)):
-        name = words[token] if words else str(run.tokens[token])
+        word = words[token] if words else ""
+        name = f"{token}: {word!r}" if word else f"{token}: token {run.tokens[token]}"
         start = token * length
-        yield Slice(
-            f"{token}: {name!r}", start, length, "tokens", "text", {"id": run.tokens[token]}
-        )
+        details = {"id": run.tokens[token], "phase": run.phase_of[token]}
+        yield Slice(name, start, length, "tokens", "text", details)
         spikes = np.zeros(run.windows_per_token + 1, np.int64)
         for bank, rows in run.spikes.items():
             counts = np.abs(rows[token].astype(np.int64))
             total = int(counts.sum())
             begin = window_start(run, placement, bank, token)
             spikes[placement.stages.bank[bank] - 1] += total
-            details = {"spikes": total, "active_channels": int(np.count_nonzero(counts))}
-            yield Slice(f"{total} spikes", begin, run.window_s, network.layer[bank], bank, details)
+            active = {"spikes": total, "active_channels": int(np.count_nonzero(counts))}
+            yield Slice(f"{total} spikes", begin, run.window_s, network.layer[bank], bank, active)
         for window, total in enumerate(spikes[:-1].tolist()):
             begin = start + window * run.window_s
             yield Counter("spikes per window", begin, {"spikes": float(total)}, "tokens")

@@ -107,11 +107,13 @@ def test_a_trace_loads_as_chrome_reads_it(tmp_path):
     ]
     assert write_trace(path, events) == 4
     entries = json.loads(path.read_text())
-    names = {(e["name"], e["args"]["name"]): e for e in entries if e["ph"] == "M"}
+    names = {(e["name"], e["args"]["name"]) for e in entries if e["name"].endswith("_name")}
     assert set(names) == {
         ("process_name", "tile 0"), ("process_name", "tile 1"), ("thread_name", "crossbar"),
         ("thread_name", "neurons"),
     }  # fmt: skip
+    places = [e["args"]["sort_index"] for e in entries if e["name"] == "process_sort_index"]
+    assert places == [1, 2]
     first, spike, queue, last = (e for e in entries if e["ph"] != "M")
     assert first["ts"] == 0.0 and first["dur"] == pytest.approx(2.0) and first["ph"] == "X"
     assert spike["ts"] == pytest.approx(1.0) and spike["ph"] == "i"

@@ -14,8 +14,9 @@ from energy_cases import tiny_network
 from neurosim.chip import load_chip, with_values
 from neurosim.devices.counter_random import stream_key
 from neurosim.events.engine import Simulator
-from neurosim.network import Embedding, Network
+from neurosim.network import Crossbar, DelayCrossbar, Embedding, Network
 from neurosim.viewing import mesh_map, placement_map, run_events, run_slices
+from neurosim.viewing.events import energy_without_spikes
 from neurosim.viewing.folder import write_views
 
 TOKENS = (1, 3, 2, 4, 0)
@@ -69,12 +70,42 @@ def test_times_are_within_the_window_of_their_stage() -> None:
     simulator = simulate()
     run = simulator.run()
     length = run.windows_per_token * run.window_s
+    last = 0.0
     for batch in run_events(run, simulator.placement):
-        assert isinstance(batch.layer, str)
-        stage = simulator.placement.stages.bank[batch.layer]
+        stage = np.array([simulator.placement.stages.bank[str(layer)] for layer in batch.layer])
         inside = (batch.time % length) / run.window_s
-        assert ((inside >= stage - 1) & (inside <= stage + 1e-9)).all()
-        assert (np.diff(batch.time) >= 0).all()
+        assert ((inside >= stage - 1 - 1e-9) & (inside <= stage + 1e-9)).all()
+        assert (np.diff(batch.time, prepend=last) >= 0).all()
+        last = float(batch.time[-1])
+
+
+@pytest.mark.parametrize("network", [lively_network(), tiny_network()], ids=["lively", "quiet"])
+def test_events_have_the_phase_of_their_token_and_no_joule_is_missing(network: Network) -> None:
+    """Phases may alternate; what silent banks burnt is told apart."""
+    simulator = Simulator(network, load_chip("ag_v2c_w"), seed=3, record_times=True)
+    order = ("prefill", "decode", "prefill", "decode", "decode")
+    for token, phase in zip(TOKENS, order, strict=True):
+        simulator.begin(phase)
+        simulator.step(token)
+    run = simulator.run()
+    assert run.phase_of == order
+    batches = list(run_events(run, simulator.placement))
+    length = run.windows_per_token * run.window_s
+    for name, phase_counts in run.phases.items():
+        inside = [b for b in batches if order[int(b.time[0] / length)] == name]
+        for bank in run.spikes:
+            spikes = phase_counts.of(bank, "neuron_spikes")
+            mine = [np.asarray(b.energy)[np.asarray(b.layer) == bank] for b in inside]
+            shares = np.concatenate(mine)
+            assert shares.size == spikes, (name, bank)
+            burnt = sum(phase_counts.joules[bank].values())
+            assert not spikes or shares.sum() == pytest.approx(burnt, rel=1e-12), (name, bank)
+    total = sum(float(np.sum(batch.energy)) for batch in batches)
+    burnt = sum(bank.energy().total for bank in simulator.banks.values())
+    silent = energy_without_spikes(run)
+    quiet = [b for p in run.phases.values() for b in run.spikes if not p.of(b, "neuron_spikes")]
+    assert bool(silent > 0.0) == bool(quiet)
+    assert total + silent == pytest.approx(burnt, rel=1e-10)
 
 
 def test_a_run_without_times_has_no_events() -> None:
@@ -115,7 +146,7 @@ def test_a_membrane_fires_when_the_run_says() -> None:
     for name, bank in simulator.banks.items():
         counts, times = run.spikes[name][-1], run.spike_times[name][-1]
         for channel in np.nonzero(counts)[0].tolist():
-            t, volts = bank.last_membrane(channel, len(TOKENS), samples=400)
+            t, volts, _ = bank.last_membrane(channel, len(TOKENS), samples=400)
             assert np.isfinite(volts).all() and volts.min() > -1e-9 and volts.max() < 1.0
             side = int(bank.signed and bank._packet[channel] < 0)
             neuron = channel * (2 if bank.signed else 1) + side
@@ -161,3 +192,66 @@ def test_maps_show_every_tile_and_every_link_that_was_used() -> None:
     assert not any(axes.get_title(loc="left").startswith("links") for axes in alone.axes)
     for axes in (*figure.axes, *drawn):
         assert axes.get_xlabel() and axes.get_ylabel()
+
+
+def test_dead_parts_are_crossed_out_and_waiting_has_a_panel_of_its_own() -> None:
+    values = {"routing.transport": "queued", "mesh.buffer_depth": 1, "mesh.link_rate": 1e5}
+    simulator = simulate(**values)
+    run, placement = simulator.run(), simulator.placement
+    assert run.traffic["decode"].blocked.any()
+    dead_tiles = np.zeros(placement.mesh_tiles, np.bool_)
+    dead_tiles[[1, 3]] = True
+    dead_links = np.zeros((placement.mesh_tiles, 4), np.bool_)
+    dead_links[0] = True  # two of the corner's links leave the mesh
+    figure = mesh_map(placement, (256, 256), run.traffic, "", dead_tiles, dead_links)
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    links = ["links, decode: transmits", "links, decode: waits for a full buffer"]
+    assert [title for title in titles if title.startswith("links")] == links
+    for axes in figure.axes:
+        marks = {points.get_gid(): points.get_offsets() for points in axes.collections}
+        if axes.get_title(loc="left"):
+            assert sorted(map(tuple, np.asarray(marks["dead tiles"]).tolist())) == sorted(
+                tuple(map(float, placement.position(slot))) for slot in (1, 3)
+            )
+        if axes.get_title(loc="left").startswith("links"):
+            assert len(marks["dead links"]) == 2
+    maps = placement_map(placement, simulator.network, "", dead_tiles)
+    assert maps.axes[0].get_title(loc="right") == "crossed out: dead"
+    assert not placement_map(placement, simulator.network).axes[0].get_title(loc="right")
+
+
+def test_lanes_of_the_trace_are_named_and_in_order(tmp_path: Path) -> None:
+    simulator = simulate()
+    write_views(simulator.run(), simulator, ["", *map(str, TOKENS[1:])], tmp_path)
+    events = json.loads((tmp_path / "trace.json").read_text())
+    lanes = {(event["pid"], event["tid"]) for event in events if event["ph"] == "X"}
+    named = {(e["pid"], e["tid"]) for e in events if e["name"] == "thread_name"}
+    placed = {
+        (e["pid"], e["tid"]): e["args"]["sort_index"]
+        for e in events
+        if e["name"] == "thread_sort_index"
+    }
+    assert lanes == named == set(placed)
+    assert sorted(placed.values()) == list(range(1, len(lanes) + 1))
+    tokens = [event for event in events if event["ph"] == "X" and "phase" in event["args"]]
+    assert [event["name"] for event in tokens][:2] == ["0: token 1", "1: '3'"]
+    assert [event["args"]["phase"] for event in tokens] == ["prefill"] * 2 + ["decode"] * 3
+    window = simulator.chip.window.duration.value * 1e6  # the format counts microseconds
+    lasting = {round(event["dur"] / window, 9) for event in events if event["ph"] == "X"}
+    assert lasting == {1.0, float(simulator.placement.depth)}
+
+
+def test_a_seed_outside_its_range_is_refused() -> None:
+    for seed in (-1, 2**63):
+        with pytest.raises(ValueError, match=r"expected a seed from 0 to 2\^63 - 1, got"):
+            Simulator(lively_network(), load_chip("ideal"), seed)
+
+
+def test_programming_tells_how_far_it_is() -> None:
+    told: list[tuple[int, int]] = []
+    network = lively_network()
+    Simulator(network, load_chip("ideal"), progress=lambda done, total: told.append((done, total)))
+    arrays = [node for node in network if isinstance(node, Crossbar | DelayCrossbar)]
+    total = sum(node.weight.size for node in arrays)
+    assert told[0] == (0, total) and told[-1] == (total, total)
+    assert len(told) == len(arrays) + 1 and told == sorted(told)
