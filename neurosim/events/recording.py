@@ -49,9 +49,9 @@ class Recording:
         return self.times[chosen], self.neurons[chosen] - self.network.first[population]
 
     def rate(self, population: str) -> float:
-        """Mean rate of a population's neurons, Hz."""
+        """Mean rate of a population's neurons, Hz; 0 where nothing was simulated."""
         size = self.network[population].size
-        return float(self._mask(population).sum()) / (size * self.duration)
+        return float(self._mask(population).sum()) / (size * self.duration or np.inf)
 
     def intervals(self, population: str) -> Floats:
         """Inter-spike intervals of all its neurons, s."""

@@ -52,10 +52,16 @@ class NetworkBuilder:
         `probability`: every pair independently, one weight; `pairs`: lists of source and target
         neurons; `one_to_one`: neuron i to neuron i; none of them: a crossbar, `weight` (S, T), or
         one weight for all pairs. `receptor` may be left out where the target has one only.
+        `weight` in the unit of the receptor (V; C for switches; 1 for conductances), `delay` in s.
         `to_itself`: whether `probability` may join a neuron of a population to itself.
         """
         if sum((probability is not None, pairs is not None, one_to_one)) > 1:
             raise ValueError("expected one of probability, pairs and one_to_one")
+        if not to_itself and probability is None and source is target:
+            raise ValueError(
+                "to_itself=False goes with probability= (1.0 for all other neurons); or leave the "
+                "pairs out of pairs="
+            )
         shape = (source.size, target.size)
         synapses: Synapses
         if probability is not None:

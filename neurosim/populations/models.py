@@ -156,7 +156,7 @@ class SpikeSource:
                 f"SpikeSource: expected times (K,) and neurons (K,), got {times.shape} and "
                 f"{neurons.shape}"
             )
-        if not np.issubdtype(neurons.dtype, np.integer):
+        if neurons.size and not np.issubdtype(neurons.dtype, np.integer):
             raise ValueError(f"SpikeSource: expected integer neuron numbers, got {neurons.dtype}")
         if not np.isfinite(times).all() or (times < 0.0).any():
             raise ValueError("SpikeSource: expected finite times >= 0 s")
@@ -191,10 +191,12 @@ class Population:
             )
         for item in fields(self.model):
             value = getattr(self.model, item.name)
-            own = isinstance(self.model, SpikeSource) or not isinstance(value, np.ndarray)
-            if not own and value.shape not in ((), (self.size,)):
+            many = isinstance(value, np.ndarray | list | tuple)
+            if isinstance(self.model, SpikeSource) or not many:
+                continue
+            if np.shape(value) not in ((), (self.size,)):
                 raise ValueError(
-                    f"{where}: expected {item.name} of shape ({self.size},), got {value.shape}"
+                    f"{where}: expected {item.name} of shape ({self.size},), got {np.shape(value)}"
                 )
         if isinstance(self.model, SpikeSource) and len(self.model.neurons):
             low, high = int(self.model.neurons.min()), int(self.model.neurons.max())

@@ -30,7 +30,10 @@ class Projection:
 
 @dataclass(frozen=True, eq=False)
 class PoissonDrive:
-    """Each neuron of a population gets its own Poisson train of `rate` (Hz) with one weight."""
+    """Each neuron of a population gets its own Poisson train of `rate` (Hz) with one `weight`.
+
+    `weight` in the unit of the receptor.
+    """
 
     target: str
     rate: float
@@ -38,9 +41,13 @@ class PoissonDrive:
     receptor: str
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.rate) and self.rate >= 0.0 and np.isfinite(self.weight)):
+        single = np.ndim(self.rate) == 0 and np.ndim(self.weight) == 0
+        if not single or not (
+            np.isfinite(self.rate) and self.rate >= 0.0 and np.isfinite(self.weight)
+        ):
             raise ValueError(
-                f"drive of {self.target}: expected a finite rate >= 0 Hz and a finite weight, got "
+                f"drive of {self.target}: expected one finite rate >= 0 Hz and one finite weight "
+                "(for rates of their own join a PoissonSource(rates) one to one), got "
                 f"{self.rate} and {self.weight}"
             )
 

@@ -181,8 +181,14 @@ def test_bad_networks():
         SpikingNetwork((source, cells), (lost,))
     with pytest.raises(ValueError, match="expected populations with unique names"):
         SpikingNetwork((), ())
-    with pytest.raises(ValueError, match="expected a finite rate >= 0 Hz"):
+    with pytest.raises(ValueError, match="expected one finite rate >= 0 Hz"):
         PoissonDrive("cells", -1.0, 1.0, "excitatory")
+    with pytest.raises(ValueError, match=r"join a PoissonSource\(rates\) one to one"):
+        PoissonDrive("cells", np.ones(4), 1.0, "excitatory")  # type: ignore[arg-type]
+    alone = NetworkBuilder()
+    cells = alone.population("cells", 4, LIF())
+    with pytest.raises(ValueError, match="to_itself=False goes with probability="):
+        alone.connect(cells, cells, weight=1.0, delay=1e-3, to_itself=False)
 
 
 @pytest.mark.parametrize(
@@ -205,6 +211,7 @@ def test_bad_networks():
         (lambda: Population("", 3, LIF()), "a name and at least 1 neuron"),
         (lambda: Population("a", 0, LIF()), "at least 1 neuron"),
         (lambda: Population("a", 3, LIF(np.ones(2))), r"time_constant of shape \(3,\), got \(2,\)"),
+        (lambda: Population("a", 3, LIF([1.0, 2.0])), r"time_constant of shape \(3,\), got \(2,\)"),
         (lambda: Population("a", 3, LIF(), {"current": 1.0}), "unknown initial state 'current'"),
         (lambda: Population("a", 3, LIF(), {"voltage": np.ones(2)}), "a finite initial voltage"),
         (lambda: Population("a", 1, SpikeSource(np.ones(1), np.ones(1, int))), "neurons 0..0"),
@@ -226,6 +233,11 @@ def test_spike_sources_are_sorted_by_time_then_neuron():
     source = SpikeSource(np.array([0.2, 0.1, 0.1]), np.array([0, 2, 1]))
     np.testing.assert_array_equal(source.times, [0.1, 0.1, 0.2])
     np.testing.assert_array_equal(source.neurons, [1, 2, 0])
+
+
+def test_lists_are_numbers_per_neuron_and_may_be_empty():
+    assert Population("a", 2, LIF([1.0, 2.0])).parameter("time_constant").tolist() == [1.0, 2.0]
+    assert len(SpikeSource([], []).times) == 0 and SpikeSource([], []).neurons.dtype == np.int64
 
 
 def test_the_examples_are_those_of_the_papers():
