@@ -95,7 +95,7 @@ def _late(
     late = [max(operations - steps, 0.0) for operations in busy]
     slowest = max(late, default=0.0)
     if name == "prefill":
-        return slowest * windows_per_token(name, tokens, depth)
+        return (math.fsum(late) + (tokens - 1) * slowest) / tokens
     return max(math.fsum(late) / flight, slowest + steps - depth * steps / flight)
 
 

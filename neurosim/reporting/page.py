@@ -122,7 +122,7 @@ def _values(report: Mapping[str, Any]) -> dict[str, Any]:
         "verdict_rows": [
             [
                 row["name"],
-                f"{row['limit']:g}",
+                f"{row['limit']:.3g}",
                 f"{row['measured']:.3g}",
                 row["unit"],
                 row["steps"] or "any",

@@ -115,7 +115,50 @@ def test_it_prints(html: str, tmp_path: Path) -> None:
     data = pdf.read_bytes()
     assert data.startswith(b"%PDF")
     pages = len(re.findall(rb"/Type\s*/Page[^s]", data))
-    assert 3 <= pages <= 30
+    assert 3 <= pages <= 24  # a table squeezed beside its chart takes a page a row
+
+
+NARROW = """
+<script>
+addEventListener("load", () => {
+  const narrow = [...document.querySelectorAll("td, th")].filter(
+    c => c.offsetHeight > 0 && c.textContent.length > 8 && c.clientWidth < 40).length;
+  const right = e => e.getBoundingClientRect().right;
+  const beyond = [...document.querySelectorAll("table")].filter(
+    t => t.scrollWidth > t.clientWidth + 1 || right(t) > right(t.parentElement) + 1).length;
+  document.body.setAttribute("data-narrow", JSON.stringify([narrow, beyond]));
+});
+</script></body>"""
+
+
+def columns(html: str, width: int, folder: Path) -> list[int]:
+    """Cells too narrow for their words, and tables wider than their place, details open."""
+    file = folder / "columns.html"
+    file.write_text(html.replace("<details>", "<details open>").replace("</body>", NARROW))
+    done = run_browser(f"--window-size={width},1000", "--dump-dom", file.as_uri())
+    match = re.search(r'data-narrow="([^"]*)"', done.stdout)
+    assert match is not None, done.stderr
+    found: list[int] = json.loads(match.group(1))
+    return found
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [760, 1000, 1440])
+@pytest.mark.parametrize("paper", [False, True])
+def test_no_column_is_squeezed(width: int, paper: bool, html: str, tmp_path: Path) -> None:
+    if paper:
+        html = html.replace("@media print", "@media all")
+    assert columns(html, width, tmp_path) == [0, 0]
+
+
+@needs_browser
+def test_squeezed_columns_and_wide_tables_are_seen(html: str, tmp_path: Path) -> None:
+    anywhere = html.replace("overflow-wrap: break-word", "overflow-wrap: anywhere")
+    squeezed = anywhere.replace("collapse; width: 100%", "collapse; width: 90px")
+    wide = html.replace("collapse; width: 100%", "collapse; width: 120%")
+    assert len({html, anywhere, squeezed, wide}) == 4
+    assert columns(squeezed, 1000, tmp_path)[0] > 0
+    assert columns(wide, 1000, tmp_path)[1] > 0
 
 
 class _Page(HTMLParser):
