@@ -31,12 +31,13 @@ def window_start(run: Run, placement: Placement, bank: str, token: int) -> float
 
 def energy_without_spikes(run: Run) -> float:
     """What banks burnt in phases in which none of their neurons fired, J: it has no event."""
-    return sum(
+    silent = (
         sum(phase.joules.get(bank, {}).values())
         for phase in run.phases.values()
         for bank in run.spikes
         if not phase.of(bank, "neuron_spikes")
     )
+    return sum(silent, 0.0)
 
 
 def _shares(run: Run) -> dict[tuple[str, str], float]:

@@ -154,6 +154,52 @@ def test_a_full_buffer_holds_back_the_link_before() -> None:
     assert free.blocked_time.sum() == 0 and free.high_water[4] > depth
 
 
+@examples(60)
+@given(
+    seed=st.integers(0, 10**6),
+    links=st.integers(1, 5),
+    depth=st.integers(1, 3),
+    latency=st.sampled_from([0.0, 5e-9, 60e-9]),
+)
+def test_a_line_with_buffers_equals_its_recursion(
+    seed: int, links: int, depth: int, latency: float
+) -> None:
+    """One flow over links in a row: a packet starts `latency` after it has entered and when the one
+    before has left; it leaves when it is sent and the packet `depth` before has left the next."""
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(1, 40))
+    time = np.sort(rng.integers(0, 30, count)) * 1e-8
+    bits = rng.integers(8, 60, count).astype(float)
+    grid = Grid.build(links + 1, 1, LinkTiming(LINK.rate, latency), depth)
+    sent = transport(
+        grid, Routes.build(grid, [(0, [links])]), Packets.of(time, np.arange(count), 0, bits)
+    )
+    never = -math.inf
+    left = np.full((links + 1, count), never)
+    for k in range(count):
+        entered = max(time[k], left[0, k - depth] if k >= depth else never)
+        for link in range(links):
+            start = max(entered + latency, left[link, k - 1] if k else never)
+            left[link, k] = start + bits[k] / LINK.rate
+            if link + 1 < links and k >= depth:
+                left[link, k] = max(left[link, k], left[link + 1, k - depth])
+            entered = left[link, k]
+    np.testing.assert_allclose(sent.arrival, left[links - 1], rtol=1e-12)
+
+
+def test_the_freed_place_goes_to_the_copy_that_has_waited_longest() -> None:
+    """Four flows meet in front of one slow link with one place."""
+    grid = Grid.build(3, 3, LinkTiming(1e9, 0.0), 1)
+    grid.seconds_per_bit[4 * 4 + 2] *= 1000  # from the middle down
+    routes = Routes.build(grid, [(4, [7]), (3, [7]), (1, [7]), (5, [7])])
+    # The first fills the queue; then west, north, east and home, against the order of sources.
+    packets = Packets.of(
+        np.array([0.0, 1e-8, 2e-8, 3e-8, 4.5e-8]), [9, 8, 7, 6, 5], [0, 1, 2, 3, 0], 10
+    )
+    sent = transport(grid, routes, packets)
+    np.testing.assert_allclose(sent.arrival, 1e-5 * np.arange(1, 6))
+
+
 def test_a_copy_waits_alone() -> None:
     """One branch of a tree is blocked; the other has its copy at once."""
     grid = Grid.build(3, 3, LinkTiming(1e9, 0.0), 1)
