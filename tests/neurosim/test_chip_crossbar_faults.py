@@ -151,5 +151,5 @@ def test_refused_combinations_name_the_key() -> None:
         with_values(ideal, {"crossbar.nonlinearity": 1.0, "crossbar.wire_resistance": 1.0})
     with pytest.raises(ValueError, match="wire_resistance: expected 0 .off. or at least 0.001 ohm"):
         with_values(ideal, {"crossbar.wire_resistance": 1e-6})
-    with pytest.raises(ValueError, match="drift_exponent: expected a value from 0 to 1 1, got 2"):
+    with pytest.raises(ValueError, match="drift_exponent: expected a value from 0 to 1, got 2"):
         with_values(ideal, {"crossbar.drift_exponent": 2.0})

@@ -78,7 +78,7 @@ def test_channels_of_dead_tiles() -> None:
         ("avoid = 1", "faults.avoid: expected true or false, got 1"),
         (
             'dead_tile_fraction = { value = 1.1, unit = "1", source = "t", evidence = "cited" }',
-            "faults.dead_tile_fraction: expected a value from 0 to 1 1, got 1.1",
+            "faults.dead_tile_fraction: expected a value from 0 to 1, got 1.1",
         ),
     ],
 )
