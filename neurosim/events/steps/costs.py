@@ -2,8 +2,8 @@
 
 CPU seconds = sum of neuron-steps, drive draws, deliveries and steps, each times its constant;
 docs/engines.md says how they were measured, `benchmarks/networks.py` prints predicted / measured.
-Firing rates are not known before the simulation: neurons are taken to fire at ASSUMED_RATE, sources
-at their own.
+Firing rates are not known before the simulation: neurons are taken to fire at 10 Hz, sources at
+their own (`exact.support.assumed_rate`).
 """
 
 from __future__ import annotations
@@ -12,21 +12,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from neurosim.events.exact.support import assumed_rate
 from neurosim.events.simulate import Options
 from neurosim.events.steps.layout import padded
 from neurosim.events.steps.wiring import bitmap_refusal, poisson_bounds, usual_counts
-from neurosim.populations.models import (
-    ConductanceLIF,
-    CurrentLIF,
-    Model,
-    PoissonSource,
-    Population,
-    SpikeSource,
-)
+from neurosim.populations.models import ConductanceLIF, CurrentLIF, Model
 from neurosim.populations.network import Projection, SpikingNetwork
 from neurosim.populations.synapses import CrossbarSynapses
 
-ASSUMED_RATE = 10.0  # Hz
 _WORTH_MEETING = 20e-6  # s of work of each thread between two meetings, below which it waits more
 
 # ns of one core (Xeon, family 6 model 207, AVX-512), for float32 and float64 where they differ
@@ -47,17 +40,6 @@ def _model_name(model: Model) -> str:
     if isinstance(model, ConductanceLIF):
         return "ConductanceLIF"
     return "CurrentLIF" if isinstance(model, CurrentLIF) else "LIF"
-
-
-def _assumed_rate(population: Population) -> float:
-    """Hz, mean over the neurons."""
-    model = population.model
-    if isinstance(model, PoissonSource):
-        return float(np.mean(model.rate))
-    if isinstance(model, SpikeSource):
-        last = float(model.times.max(initial=0.0))
-        return len(model.times) / (population.size * last) if last else 0.0
-    return ASSUMED_RATE
 
 
 def _delivery(
@@ -94,7 +76,7 @@ def predict(
         own = any(np.ndim(value) for value in vars(population.model).values())
         each = _NEURON_STEP[_model_name(population.model)][column]
         each *= _OWN_PARAMETERS if own else 1.0
-        fired = population.size * known.get(population.name, ASSUMED_RATE)
+        fired = population.size * known.get(population.name, assumed_rate(population))
         total += steps * (_POPULATION_STEP + population.size * each) + fired * _SPIKE
     for drive in network.drives:
         bounds = usual_counts(poisson_bounds(min(drive.rate * options.time_step, 4.0)))
@@ -103,7 +85,7 @@ def predict(
         total += steps * network[drive.target].size * each
     for projection in network.projections:
         source = network[projection.source]
-        spikes = source.size * known.get(source.name, _assumed_rate(source))
+        spikes = source.size * known.get(source.name, assumed_rate(source))
         bitmap = bitmaps and bitmap_refusal(projection, options.time_step) is None
         total += _delivery(projection, max(spikes, 1e-9), steps, column, bitmap)
     return 1e-9 * total

@@ -197,7 +197,7 @@ class StepSimulation:
         return times, neurons.astype(np.int64)
 
     def counts(self) -> dict[str, int]:
-        """Exact totals: "synaptic_events" have arrived, at refractory neurons too."""
+        """Exact totals; "synaptic_events" have arrived, at refractory neurons too."""
         steps, neurons = self._log.all()
         table = self._wiring.deliveries
         totals = self._totals.sum(axis=0)
@@ -210,7 +210,7 @@ class StepSimulation:
         )
         given = int((self._pops[sources - 1, T.KIND] == T.SOURCE).sum()) if len(neurons) else 0
         return {
-            "spikes": len(steps) - given,
+            "spikes": len(steps),
             "source_spikes": given,
             "synaptic_events": begun - way,
             "drive_events": int(totals[len(table) :].sum()),
