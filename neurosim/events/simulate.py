@@ -61,8 +61,14 @@ class Options:
                 raise ValueError(f"expected {key} > 0 s, got {value}")
         if self.precision not in ("float64", "float32"):
             raise ValueError(f'expected precision "float64" or "float32", got {self.precision!r}')
-        if self.threads < 1:
+        if not isinstance(self.threads, int | np.integer) or self.threads < 1:
             raise ValueError(f"expected at least 1 thread, got {self.threads}")
+        if not isinstance(self.seed, int | np.integer) or not 0 <= self.seed < 2**64:
+            raise ValueError(f"expected a seed, an integer from 0 to 2^64 - 1, got {self.seed!r}")
+        for name, neurons in self.trace.items():
+            chosen = np.asarray(neurons)
+            if chosen.ndim != 1 or (chosen.size and not np.issubdtype(chosen.dtype, np.integer)):
+                raise ValueError(f"trace of {name}: expected a list of neurons, got {neurons!r}")
 
 
 class Simulation(Protocol):

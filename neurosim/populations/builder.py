@@ -21,6 +21,8 @@ class NetworkBuilder:
     """Collects populations and projections; `seed` draws the random connections."""
 
     def __init__(self, seed: int = 0) -> None:
+        if not isinstance(seed, int | np.integer) or seed < 0:
+            raise ValueError(f"expected a seed, an integer >= 0, got {seed!r}")
         self._seed = seed
         self._populations: list[Population] = []
         self._projections: list[Projection] = []

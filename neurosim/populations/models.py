@@ -184,11 +184,14 @@ class Population:
 
     def __post_init__(self) -> None:
         where = f"population {self.name}"
-        if not self.name or not isinstance(self.size, int | np.integer) or self.size < 1:
+        whole = isinstance(self.size, int | np.integer) and not isinstance(self.size, bool)
+        if not self.name or not whole or self.size < 1:
             raise ValueError(
                 f"{where}: expected a name and at least 1 neuron, got {self.name!r} and "
                 f"{self.size!r}"
             )
+        if not isinstance(self.model, Model):
+            raise ValueError(f"{where}: expected a model, e.g. LIF(), got {self.model!r}")
         for item in fields(self.model):
             value = getattr(self.model, item.name)
             many = isinstance(value, np.ndarray | list | tuple)

@@ -26,6 +26,13 @@ def _check_numbers(what: str, value: Any, count: int, positive: bool) -> None:
         raise ValueError(f"expected every {what} {kind}, got {first}")
 
 
+def _numbers(what: str, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    found = np.asarray(ids)
+    if found.size and not np.issubdtype(found.dtype, np.integer):
+        raise ValueError(f"expected {what} neurons as integers, got {found.dtype}")
+    return found.astype(np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class SparseSynapses:
     """Compressed rows: the synapses of source s are offsets[s] : offsets[s + 1].
@@ -96,7 +103,7 @@ class SparseSynapses:
         target_count: int,
     ) -> SparseSynapses:
         """From lists of source and target neurons (K,); pairs may repeat."""
-        pre, post = np.asarray(sources, dtype=np.int64), np.asarray(targets, dtype=np.int64)
+        pre, post = _numbers("source", sources), _numbers("target", targets)
         if pre.ndim != 1 or pre.shape != post.shape:
             raise ValueError(f"expected sources and targets (K,), got {pre.shape} and {post.shape}")
         for what, ids, size in (("source", pre, source_count), ("target", post, target_count)):

@@ -137,6 +137,7 @@ def test_the_builder_makes_each_kind():
     [
         ({"pairs": ([0, 3], [0, 0])}, r"expected source neurons 0..2, got 0..3"),
         ({"pairs": ([0], [-1])}, r"expected target neurons 0..3, got -1..-1"),
+        ({"pairs": ([0.5], [0])}, r"expected source neurons as integers, got float64"),
         ({"pairs": ([0, 1], [0])}, r"expected sources and targets \(K,\)"),
         ({"pairs": ([0], [0]), "weight": np.nan}, r"expected every weight finite, got nan"),
         ({"weight": np.full((3, 4), np.nan)}, r"expected every weight finite, got nan"),
@@ -210,6 +211,10 @@ def test_bad_networks():
         (lambda: SpikeSource(-np.ones(1), np.zeros(1, int)), "finite times >= 0 s"),
         (lambda: Population("", 3, LIF()), "a name and at least 1 neuron"),
         (lambda: Population("a", 0, LIF()), "at least 1 neuron"),
+        (lambda: Population("a", True, LIF()), "at least 1 neuron"),
+        (lambda: Population("a", 1, LIF), "expected a model, e.g. LIF"),
+        (lambda: Population("a", 1, "LIF"), "expected a model, e.g. LIF"),
+        (lambda: NetworkBuilder(-1), "a seed, an integer >= 0, got -1"),
         (lambda: Population("a", 3, LIF(np.ones(2))), r"time_constant of shape \(3,\), got \(2,\)"),
         (lambda: Population("a", 3, LIF([1.0, 2.0])), r"time_constant of shape \(3,\), got \(2,\)"),
         (lambda: Population("a", 3, LIF(), {"current": 1.0}), "unknown initial state 'current'"),

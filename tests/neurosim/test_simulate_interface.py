@@ -82,6 +82,12 @@ def test_durations_are_checked(duration: float) -> None:
         ({"trace_step": -1.0}, "trace_step > 0 s"),
         ({"precision": "float16"}, 'precision "float64" or "float32"'),
         ({"threads": 0}, "at least 1 thread"),
+        ({"threads": 1.5}, "at least 1 thread"),
+        ({"seed": -1}, "an integer from 0 to"),
+        ({"seed": 2**64}, "an integer from 0 to"),
+        ({"seed": 1.5}, "an integer from 0 to"),
+        ({"trace": {"cells": 0}}, "trace of cells: expected a list of neurons, got 0"),
+        ({"trace": {"cells": [0.5]}}, "trace of cells: expected a list of neurons"),
     ],
 )
 def test_options_are_checked(change: dict[str, object], words: str) -> None:
