@@ -41,11 +41,13 @@ def answer(report: Mapping[str, Any]) -> list[str]:
     strongest = min(rows, key=lambda row: row["ratio"])
     title = title_of(report, strongest["baseline"])
     band = strongest["uncertainty"]["ratio"]
+    theirs = next(r for r in report["baselines"] if r["key"] == strongest["baseline"])
     lines.append(
         f"the strongest baseline, {title}, needs {times(strongest['ratio'])} the energy of "
         f"{report['systems'][0]['title']} (decode, context {main}, batch {report['batch']}; 5 to "
         f"95 % of the price bands {times(band['p5'])} to {times(band['p95'])}; without static "
-        f"power {times(strongest['ratio_without_static'])})"
+        f"power {times(strongest['ratio_without_static'])}), at "
+        f"{theirs['bits_per_byte']:.3f} against {_system_quality(report, first)} bits per byte"
     )
     return lines
 

@@ -190,6 +190,8 @@ def test_the_terminal_is_one_screen_with_the_answer(report: dict[str, Any]) -> N
     assert lines[0].startswith("counted: ")
     assert text.index("a decoded token") < text.index("J per decoded token by context")
     assert "PLACEHOLDER" in text
+    weaker = sorted(report["quality"]["chip_bits_per_byte"].values())[0]
+    assert f"against {weaker:.3f} bits per byte" in " ".join(text.split())
 
 
 def test_csv_files_hold_every_number(report: dict[str, Any], tmp_path: Path) -> None:
@@ -336,3 +338,15 @@ def test_words_to_refuse_are_nowhere(report: dict[str, Any]) -> None:
     for name, text in shown.items():  # a simulated run is a simulated chip
         assert "neuromorphic" not in text.lower(), name
     assert REFUSED.search("3 times more efficient") and REFUSED.search("energy-efficient")
+
+
+def test_the_example_in_the_docs_is_the_page_of_its_numbers() -> None:
+    """If this fails: neurosim report docs/report/ag_v2c_w.json --html docs/report/ag_v2c_w.html."""
+    from neurosim.reporting.page import page
+
+    folder = Path(__file__).parents[2] / "docs" / "report"
+    saved = json.loads((folder / "ag_v2c_w.json").read_text())
+    check_report(saved)
+    assert saved["model"]["sha256"] == load(DEFAULT).sha256
+    assert (folder / "ag_v2c_w.html").read_text() == page(saved)
+    assert (folder / "ag_v2c_w.png").stat().st_size > 10_000
