@@ -16,6 +16,7 @@ from neurosim.events.recording import Recording
 from neurosim.events.simulate import Options
 
 _FEWEST = 3  # intervals of a neuron whose variation counts
+_WORDS = {"source_spikes": "of them from sources"}
 
 
 def variation(recording: Recording, population: str) -> tuple[float | None, int]:
@@ -129,7 +130,10 @@ def show(data: dict[str, Any], console: Console) -> None:
         why(data),
         f"CPU {data['cpu_s']['run']:.3g} s ({speed}), after "
         f"{data['cpu_s']['warm_up']:.3g} s of loading; {data['precision']}, seed {data['seed']}",
-        ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in data["counts"].items()),
+        ", ".join(
+            f"{value} {_WORDS.get(key, key.replace('_', ' '))}"
+            for key, value in data["counts"].items()
+        ),
     ]
     for line in [*lines, *(f"note: {note}" for note in data["notes"])]:
         console.print(Text(line), soft_wrap=True)

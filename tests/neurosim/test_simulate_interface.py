@@ -14,6 +14,7 @@ from energy_cases import tiny_network
 
 from neurosim.chip import load_chip
 from neurosim.events import Options, Simulator, simulate
+from neurosim.events.checkpoint import fingerprint
 from neurosim.events.engines import available
 from neurosim.events.simulate import choose_engine
 from neurosim.populations import LIF, NetworkBuilder, PoissonSource, SpikingNetwork, cuba
@@ -134,3 +135,28 @@ def test_a_duration_may_be_a_number_of_numpy() -> None:
     for duration in (np.float32(0.25), np.float64(0.25)):
         found = simulate(small(), duration, engine="frames")  # type: ignore[call-overload]
         assert found.duration == 0.25 and np.array_equal(found.times, wanted.times)
+
+
+def test_a_fingerprint_sees_every_number() -> None:
+    """Networks of the same shapes that differ in one number of one array, one option, one name."""
+
+    def network(weight: float = 1e-3, delay: float = 1e-3, start: float = 0.0, name: str = "cells"):
+        build = NetworkBuilder()
+        cells = build.population(name, 3, LIF(), voltage=np.array([0.0, start, 0.0]))
+        weights, delays = np.full(2, 1e-3), np.full(2, 1e-3)
+        weights[1], delays[1] = weight, delay
+        build.connect(cells, cells, weight=weights, delay=delays, pairs=([0, 1], [1, 2]))
+        return build.network()
+
+    whole = [
+        fingerprint(network(), Options(), "steps"),
+        fingerprint(network(weight=2e-3), Options(), "steps"),
+        fingerprint(network(delay=2e-3), Options(), "steps"),
+        fingerprint(network(start=1e-3), Options(), "steps"),
+        fingerprint(network(name="other"), Options(), "steps"),
+        fingerprint(network(), Options(seed=1), "steps"),
+        fingerprint(network(), Options(trace={"cells": [1]}), "steps"),
+        fingerprint(network(), Options(), "bitmap"),
+    ]
+    assert len(set(whole)) == len(whole)
+    assert fingerprint(network(), Options(), "steps") == whole[0]

@@ -43,6 +43,29 @@ def test_rates_and_counts_are_those_of_simulate(tmp_path: Path) -> None:
     assert len({row["count.spikes"] for row in rows}) > 1
 
 
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"engine": "steps", "time_step": 5e-4, "precision": "float32"},
+        {"engine": "bitmap", "time_step": 2.5e-4},
+        {"engine": "calendar"},
+    ],
+    ids=lambda chosen: chosen["engine"],
+)
+def test_engine_step_and_precision_are_those_of_the_file(
+    chosen: dict[str, Any], tmp_path: Path
+) -> None:
+    network = {"build": BUILD, "duration": 0.05, **chosen}
+    data = spec(network=network, seeds=[1], parameters={"gain": [4.0]})
+    (row,) = run_sweep(data, tmp_path / "out").table.to_pylist()
+    engine = chosen.pop("engine")
+    options = Options(seed=1, **chosen)
+    found = simulate(brunel(100, 1, gain=4.0), 0.05, engine=engine, options=options)
+    counts = {f"count.{name}": value for name, value in found.counts.items()}
+    assert {key: row[key] for key in counts} == counts
+    assert row["engine"] == engine and row["rate.inhibitory"] == found.rate("inhibitory") > 0.0
+
+
 def test_on_processes_and_resumed_it_is_the_same(tmp_path: Path) -> None:
     def timeless(table: pa.Table) -> pa.Table:
         return table.drop_columns(["cpu_s"])
