@@ -148,6 +148,9 @@ def test_read_noise_statistics_and_keys() -> None:
     np.testing.assert_array_equal(read, programmed.read(sums, 9, 3, False))
     assert (read != programmed.read(sums, 9, 4, False)).mean() > 0.99
     assert not np.array_equal(sums, read) and sums[7] == 7.0  # the argument is untouched
+    other = (programmed.read(sums, 9, 4, False) - sums).astype(float)
+    for lag in (0, 1, 4, 9):  # no draw of a window comes back in another column of the next
+        assert abs(np.corrcoef(noise[lag:], other[: 5000 - lag])[0, 1]) < 0.06
     np.testing.assert_array_equal(programmed.read(sums, 0, 3, False), sums)
     some = np.where(np.arange(5000) < 100, 9, 0)  # a diagonal crossbar: each column its own pulses
     diagonal = programmed.read(sums, some, 3, False)

@@ -12,6 +12,7 @@ import pytest
 from energy_cases import tiny_network
 
 from neurosim.chip import load_chip, with_values
+from neurosim.chip.mesh.grid import STEPS
 from neurosim.devices.counter_random import stream_key
 from neurosim.events.engine import Simulator
 from neurosim.network import Crossbar, DelayCrossbar, Embedding, Network
@@ -255,3 +256,27 @@ def test_programming_tells_how_far_it_is() -> None:
     total = sum(node.weight.size for node in arrays)
     assert told[0] == (0, total) and told[-1] == (total, total)
     assert len(told) == len(arrays) + 1 and told == sorted(told)
+
+
+def test_a_map_shows_what_each_tile_and_link_does() -> None:
+    """Shares of tiles in the picture's own pixels; an arrow lies between its tiles, on the right of
+    its direction, so that a link and the way back never cover each other."""
+    simulator = simulate(**{"routing.transport": "queued"})
+    traffic, placement = simulator.run().traffic, simulator.placement
+    figure = mesh_map(placement, (64, 32), traffic)
+    shares = figure.axes[0].images[0].get_array()
+    for use in placement.use:
+        x, y = placement.position(use.slot)
+        if use.rows:
+            assert shares[y, x] == pytest.approx(use.rows * use.columns / (64 * 32))
+        else:
+            assert np.ma.is_masked(shares[y, x])
+    axes = next(one for one in figure.axes if one.get_title(loc="left").startswith("links"))
+    used = np.nonzero(traffic["decode"].load)[0].tolist()
+    for link, arrow in zip(used, axes.patches, strict=True):
+        number, direction = divmod(link, 4)
+        y, x = divmod(number, placement.width)
+        dx, dy = STEPS[direction]
+        middle = np.asarray(arrow.get_xy()).mean(axis=0) - (x, y)
+        assert 0.2 < middle @ (dx, dy) < 0.8
+        assert 0.05 < middle @ (-dy, dx) < 0.25  # y points down: this is the right hand
