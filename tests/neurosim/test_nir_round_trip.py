@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from properties import examples
 pytest.importorskip("nir", reason="the extra nir is not installed")
 import nir
 
+from neurosim.events.simulate import simulate
 from neurosim.io.nir import read_nir, to_nir, write_nir
 from neurosim.populations import (
     LIF,
@@ -20,6 +23,7 @@ from neurosim.populations import (
     PoissonSource,
     SparseSynapses,
     SpikeSource,
+    SpikingNetwork,
 )
 
 INF = np.inf
@@ -223,3 +227,24 @@ def test_a_threshold_node_is_a_neuron_that_forgets():
     cell = read_nir(graph, time_step=1e-3).network["threshold"]
     assert np.exp(-1e-3 / cell.parameter("time_constant")) < 1e-21
     assert cell.parameter("threshold_voltage") == np.nextafter(1.5, 2.0)
+
+
+@pytest.mark.parametrize("kind", ["LIF", "IF", "CubaLIF"])
+def test_exactly_at_the_threshold_does_not_fire(kind: str) -> None:
+    """NIR fires above the threshold: a voltage equal to it stays, the next number fires."""
+    one = np.ones(1)
+    node = {
+        "LIF": nir.LIF(0.01 * one, one, 0 * one, 0.5 * one, 0 * one),
+        "IF": nir.IF(one, 0.5 * one, 0 * one),
+        "CubaLIF": nir.CubaLIF(0.01 * one, 0.01 * one, one, 0 * one, 0.5 * one, 0 * one),
+    }[kind]
+    nodes = {"in": nir.Input([1]), "w": nir.Linear(np.ones((1, 1))), "cell": node}
+    nodes["out"] = nir.Output([1])
+    edges = [("in", "w"), ("w", "cell"), ("cell", "out")]
+    cell = read_nir(nir.NIRGraph(nodes, edges)).network["cell"]
+    assert cell.parameter("threshold_voltage") == np.nextafter(0.5, 1.0)
+    for voltage, spikes in ((0.5, 0), (np.nextafter(0.5, 1.0), 1)):
+        start = replace(cell, initial={"voltage": voltage})
+        for engine in ("steps", "calendar"):
+            found = simulate(SpikingNetwork((start,), ()), 1e-3, engine=engine)
+            assert len(found.times) == spikes, engine

@@ -13,7 +13,6 @@ from neurosim.kernels._jit import compiled
 Floats = npt.NDArray[np.float64]
 DELIVERED = ("packets", "current", "leak_source")
 BURNT = ("device_on", "device_off", "output", "leak")
-STORED = "stored"
 
 
 @compiled
