@@ -152,10 +152,14 @@ class ChipDescription:
 
     @property
     def computes_exactly(self) -> bool:
-        """Exact neurons behind undisturbed crossbars and converters: the software's integers."""
+        """Exact neurons behind undisturbed crossbars and converters, and no spike lost on the way:
+        the software's integers."""
         cells = self.crossbar
         exact_reads = cells.read_noise.value == 0.0 and self.conversion.adc_bits.value == 0.0
-        return self.exact and exact_reads and not cells.disturbed and not self.faults.any
+        loses = self.faults.any or (
+            self.routing.transport == "queued" and self.routing.late == "drop"
+        )
+        return self.exact and exact_reads and not cells.disturbed and not loses
 
     @property
     def evidence(self) -> Evidence:

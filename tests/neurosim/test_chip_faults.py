@@ -23,6 +23,9 @@ def test_off_is_nothing_dead() -> None:
     assert not CLEAN.faults.dead_links(1000, 3).any()
     assert load_chip("ideal").computes_exactly
     assert not with_values(load_chip("ideal"), {"faults.tiles": [0]}).computes_exactly
+    lossy = with_values(load_chip("ideal"), {"routing.late": "drop"})  # no packet takes time
+    assert lossy.computes_exactly
+    assert not with_values(lossy, {"routing.transport": "queued"}).computes_exactly
 
 
 def test_fractions_are_independent_chances() -> None:

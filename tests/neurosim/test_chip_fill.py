@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine_networks import HAND_BUILT, NETWORKS, lowered_model
+from engine_networks import HAND_BUILT, NETWORKS, lowered_model, network_of
 
-from neurosim.chip import ChipDescription, load_chip, place, with_values
+from neurosim.chip import ChipDescription, load_chip, place, program_crossbars, with_values
 from neurosim.events import Run
 from neurosim.events.engine import simulate
-from neurosim.network import Crossbar, DelayCrossbar, Network, NeuronBank, Readout
+from neurosim.network import Crossbar, DelayCrossbar, Embedding, Network, NeuronBank, Readout
 
 TOKENS = [1, 3, 0, 2, 4, 4, 1, 1, 3, 2]
 SMALL = {"tile.rows": 12, "tile.columns": 10}
@@ -59,6 +59,27 @@ def _weights_and_neurons(network: Network, base: ChipDescription) -> list[int]:
         for slot in slots.tolist():
             held.setdefault(slot, []).append(isinstance(network[name], kinds | Readout))
     return [slot for slot, fits in held.items() if all(fits)]
+
+
+def test_every_tile_of_a_crossbar_holds_its_own_block() -> None:
+    """Three row tiles by two column tiles: which block dies with which tile."""
+    weight = np.arange(1, 30 * 15 + 1).reshape(30, 15) % 100 + 1
+    bank = NeuronBank("b", np.full(30, 8), np.zeros(30, np.int64), 4)
+    network = network_of(
+        [Embedding("t", np.ones((2, 30), int)), bank, Crossbar("c", weight), Readout("r", 15, 1.0)],
+        "t b",
+        "b c",
+        "c r",
+    )
+    placement = place(network, chip("ideal"))
+    assert placement.tiling["c"] == (3, 2)
+    for index, slot in enumerate(placement.slots["c"].tolist()):
+        dead = chip("ideal", tiles=[slot])
+        column, row = divmod(index, 3)
+        left = weight.copy()
+        left[12 * row : 12 * row + 12, 10 * column : 10 * column + 10] = 0
+        held = program_crossbars(network, dead, place(network, dead), 0)["c"].weight
+        np.testing.assert_array_equal(held, left)
 
 
 @pytest.mark.parametrize("base", ["ideal", "ag_v2c_w_clean"])
