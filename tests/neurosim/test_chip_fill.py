@@ -64,7 +64,7 @@ def _weights_and_neurons(network: Network, base: ChipDescription) -> list[int]:
 def test_every_tile_of_a_crossbar_holds_its_own_block() -> None:
     """Three row tiles by two column tiles: which block dies with which tile."""
     weight = np.arange(1, 30 * 15 + 1).reshape(30, 15) % 100 + 1
-    bank = NeuronBank("b", np.full(30, 8), np.zeros(30, np.int64), 4)
+    bank = NeuronBank("b", np.full(30, 8), np.zeros(30, np.int64), 4, False)
     network = network_of(
         [Embedding("t", np.ones((2, 30), int)), bank, Crossbar("c", weight), Readout("r", 15, 1.0)],
         "t b",
