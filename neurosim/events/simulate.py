@@ -33,7 +33,8 @@ from neurosim.network import Network
 from neurosim.populations.network import SpikingNetwork
 
 _LOG = logging.getLogger("neurosim.events")
-_SLICES = 200
+_SLICES = 200  # at least; more where one takes longer than
+_SLICE_SECONDS = 0.5  # of wall time, which Ctrl-C waits for
 WINDOWS = "windows"
 _NUMBER = (int, float, np.integer, np.floating)
 
@@ -230,16 +231,16 @@ def simulate(
             )
     with _Interruption() as interruption, _bar(progress) as bar:
         task = bar.add_task(f"{chosen.NAME}: {network.size} neurons", total=duration)
-        first = simulation.time
-        for part in range(1, _SLICES + 1):
-            if simulation.time >= duration or interruption.came:
-                break
-            last = part == _SLICES
-            simulation.advance(duration if last else first + (duration - first) * part / _SLICES)
+        part = (duration - simulation.time) / _SLICES
+        while simulation.time < duration and not interruption.came:
+            begun, until = clock.monotonic(), simulation.time + part
+            simulation.advance(until if until < duration - 0.5 * part else duration)
+            if clock.monotonic() - begun > _SLICE_SECONDS:
+                part = max(0.5 * part, 1e-9 * duration)
             if progress:
                 bar.update(task, completed=simulation.time)
             if file is not None:
-                file.save(simulation, now=interruption.came or last)
+                file.save(simulation, now=interruption.came or simulation.time >= duration)
     interrupted = simulation.time < duration
     times, neurons = simulation.spikes()
     gaps = np.diff(times)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ from neurosim.chip import load_chip
 from neurosim.events import Options, Simulator, simulate
 from neurosim.events.checkpoint import fingerprint
 from neurosim.events.engines import available
+from neurosim.events.exact import ExactSimulation
 from neurosim.events.simulate import choose_engine
 from neurosim.populations import LIF, NetworkBuilder, PoissonSource, SpikingNetwork, cuba
 
@@ -160,3 +162,27 @@ def test_a_fingerprint_sees_every_number() -> None:
     ]
     assert len(set(whole)) == len(whole)
     assert fingerprint(network(), Options(), "steps") == whole[0]
+
+
+def test_slow_slices_become_shorter_without_changing_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C and checkpoints wait for a slice: one that takes long is halved from then on."""
+    whole = simulate(small(), 0.05, engine="frames")
+    cuts: list[float] = []
+    advance = ExactSimulation.advance
+
+    def noted(self: ExactSimulation, until: float) -> None:
+        cuts.append(until)
+        advance(self, until)
+
+    monkeypatch.setattr(ExactSimulation, "advance", noted)
+    simulate(small(), 0.05, engine="frames")
+    assert len(cuts) == 200 and cuts[-1] == 0.05
+    cuts.clear()
+    slow = iter(range(10**9))  # every slice takes a second; after the fourth, time stands still
+    module = importlib.import_module("neurosim.events.simulate")
+    monkeypatch.setattr(module.clock, "monotonic", lambda: min(next(slow), 8))
+    found = simulate(small(), 0.05, engine="frames")
+    lengths = np.diff([0.0, *cuts])
+    np.testing.assert_allclose(lengths[:4], 0.05 / 200 / 2.0 ** np.arange(4))
+    np.testing.assert_allclose(lengths[4:-1], 0.05 / 200 / 16, rtol=1e-6)
+    assert np.array_equal(found.times, whole.times) and found.counts == whole.counts
