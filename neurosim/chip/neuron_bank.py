@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from neurosim.chip._bank_loops import draw_devices, exact_counts, exact_times, packets
 from neurosim.chip.description import ChipDescription
 from neurosim.devices.counter_random import stream_key
 from neurosim.devices.neuron_window import (
@@ -16,22 +17,18 @@ from neurosim.devices.neuron_window import (
     DRAWS_PER_WINDOW,
     ENERGY_TERMS,
     MAX_CYCLES,
-    draw_pair,
     new_ledger,
     silent_uniforms,
     simulate_window,
     window_device,
 )
 from neurosim.devices.window_membrane import membrane
-from neurosim.kernels._jit import compiled
 from neurosim.network import Network, NeuronBank
 
 Spikes = npt.NDArray[np.int8]
 _PARTS = ("driver", "device", "leak", "precharge")
-_DEVICE_STREAMS = np.uint64(0xD2D0D2D0D2D0D2D0)  # keeps device draws apart from cycle draws
 _NEVER = 2**60  # half threshold of a dead neuron, weight units: no sum gets there
 _OUT_OF_REACH = 1e6  # V_th of a dead neuron, V
-_TIE = 2.0**-10  # weight units: sums are integers, so ties round up as in software
 
 
 @dataclass(frozen=True)
@@ -66,92 +63,6 @@ class _Phase:
         self.energy, self.counts = new_ledger()
         self.charge = 0.0
         self.spikes = 0
-
-
-@compiled
-def _exact(
-    charge: npt.NDArray[Any],
-    bias: npt.NDArray[np.int64],
-    half: npt.NDArray[np.int64],
-    levels: int,
-    signed: bool,
-    spikes: Spikes,
-) -> int:
-    """n = clip(floor((a + b + h) / 2h)), by comparing with (2k - 1) h; returns sum |n|."""
-    total = 0
-    for i in range(charge.size):
-        value = charge[i] + bias[i]
-        size = abs(value) if signed else value
-        count = 0
-        while count < levels and size >= (2 * count + 1) * half[i]:
-            count += 1
-        total += count
-        spikes[i] = -count if signed and value < 0 else count
-    return total
-
-
-@compiled
-def _exact_times(
-    charge: npt.NDArray[Any],
-    bias: npt.NDArray[np.int64],
-    half: npt.NDArray[np.int64],
-    spikes: Spikes,
-    window: float,
-    times: npt.NDArray[np.float64],
-) -> None:
-    """A constant current crosses the k-th threshold at (2k - 1) h / |a + b| of the window."""
-    for i in range(charge.size):
-        size = abs(float(charge[i] + bias[i]))
-        for k in range(abs(int(spikes[i]))):
-            times[i, k] = window * ((2 * k + 1) * half[i] / size)
-
-
-@compiled
-def _packets(
-    charge: npt.NDArray[Any],
-    bias: npt.NDArray[np.int64],
-    gain: npt.NDArray[np.floating],
-    limit: float,
-    signed: bool,
-    trim: npt.NDArray[np.float64],
-    packet: npt.NDArray[np.float64],
-) -> float:
-    """Net charges in coulomb -> `packet`; returns the charge that reaches membranes.
-
-    `trim` (2, neurons): each neuron's factor on its packets and the charge added to them, coulomb.
-    """
-    total = 0.0
-    per_channel = 2 if signed else 1
-    for i in range(charge.size):
-        value = float(charge[i] + bias[i])
-        value += _TIE if value > 0.0 else (-_TIE if value < 0.0 else 0.0)
-        value = min(max(value * gain[i], -limit), limit)
-        if value > 0.0:
-            neuron = i * per_channel
-            value = max(value * trim[0, neuron] + trim[1, neuron], 0.0)
-        elif signed and value < 0.0:
-            neuron = i * per_channel + 1
-            value = -max(-value * trim[0, neuron] + trim[1, neuron], 0.0)
-        packet[i] = value
-        total += abs(value) if signed else max(value, 0.0)
-    return total
-
-
-@compiled
-def _draw_devices(
-    threshold: npt.NDArray[np.float64],
-    hold: npt.NDArray[np.float64],
-    spread_threshold: float,
-    spread_hold: float,
-    seed: np.uint64,
-    neuron_offset: int,
-) -> None:
-    """Replace the nominal V_th and V_h by each device's own (D2D)."""
-    for i in range(threshold.size):
-        key = stream_key(seed ^ _DEVICE_STREAMS, np.uint64(neuron_offset + i))
-        threshold[i], hold[i] = draw_pair(
-            threshold[i], hold[i], spread_threshold, spread_hold, key, np.uint64(0)
-        )
 
 
 class ChipBank:
@@ -210,7 +121,7 @@ class ChipBank:
         )
         self._threshold = np.full(self.neurons, warm.threshold_voltage)
         self._hold = np.full(self.neurons, switch.hold_voltage)
-        _draw_devices(
+        draw_devices(
             self._threshold,
             self._hold,
             device["threshold_spread_device"],
@@ -251,12 +162,12 @@ class ChipBank:
             self._phases[phase] = _Phase()
         account = self._phases[phase]
         if self.exact:
-            fired = _exact(charge, self._bias, self._half, self.levels, self.signed, spikes)
+            fired = exact_counts(charge, self._bias, self._half, self.levels, self.signed, spikes)
             account.spikes += int(fired)
             if times is not None:
-                _exact_times(charge, self._bias, self._half, spikes, self._window, times)
+                exact_times(charge, self._bias, self._half, spikes, self._window, times)
             return spikes
-        account.charge += _packets(
+        account.charge += packets(
             charge, self._bias, self._gain, self._limit, self.signed, self._trim, self._packet
         )
         simulate_window(
