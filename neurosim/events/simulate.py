@@ -35,6 +35,7 @@ from neurosim.populations.network import SpikingNetwork
 _LOG = logging.getLogger("neurosim.events")
 _SLICES = 200  # at least; more where one takes longer than
 _SLICE_SECONDS = 0.5  # of wall time, which Ctrl-C waits for
+_FIRST_SLICE = 0.02  # s of simulated time
 WINDOWS = "windows"
 _NUMBER = (int, float, np.integer, np.floating)
 
@@ -231,12 +232,16 @@ def simulate(
             )
     with _Interruption() as interruption, _bar(progress) as bar:
         task = bar.add_task(f"{chosen.NAME}: {network.size} neurons", total=duration)
-        part = (duration - simulation.time) / _SLICES
+        most = (duration - simulation.time) / _SLICES
+        part = min(most, _FIRST_SLICE)
         while simulation.time < duration and not interruption.came:
             begun, until = clock.monotonic(), simulation.time + part
             simulation.advance(until if until < duration - 0.5 * part else duration)
-            if clock.monotonic() - begun > _SLICE_SECONDS:
+            took = clock.monotonic() - begun
+            if took > _SLICE_SECONDS:
                 part = max(0.5 * part, 1e-9 * duration)
+            elif took < 0.25 * _SLICE_SECONDS:
+                part = min(2.0 * part, most)
             if progress:
                 bar.update(task, completed=simulation.time)
             if file is not None:

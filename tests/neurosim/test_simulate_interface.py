@@ -165,7 +165,7 @@ def test_a_fingerprint_sees_every_number() -> None:
 
 
 def test_slow_slices_become_shorter_without_changing_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C and checkpoints wait for a slice: one that takes long is halved from then on."""
+    """Ctrl-C and checkpoints wait for a slice: it is halved where it is slow, else doubled."""
     whole = simulate(small(), 0.05, engine="frames")
     cuts: list[float] = []
     advance = ExactSimulation.advance
@@ -183,6 +183,20 @@ def test_slow_slices_become_shorter_without_changing_a_bit(monkeypatch: pytest.M
     monkeypatch.setattr(module.clock, "monotonic", lambda: min(next(slow), 8))
     found = simulate(small(), 0.05, engine="frames")
     lengths = np.diff([0.0, *cuts])
-    np.testing.assert_allclose(lengths[:4], 0.05 / 200 / 2.0 ** np.arange(4))
-    np.testing.assert_allclose(lengths[4:-1], 0.05 / 200 / 16, rtol=1e-6)
+    halves = 2.0 ** -np.array([0, 1, 2, 3, 4, 3, 2, 1, 0])
+    np.testing.assert_allclose(lengths[:9], 0.05 / 200 * halves)
+    np.testing.assert_allclose(lengths[9:-1], 0.05 / 200, rtol=1e-6)
     assert np.array_equal(found.times, whole.times) and found.counts == whole.counts
+    cuts.clear()
+    simulate(small(0.0), 100.0, engine="frames")
+    assert cuts[0] == 0.02 and np.diff(cuts).max() <= 0.5 + 1e-9  # a long one begins with little
+
+
+def test_a_recording_is_sorted_by_time_then_neuron(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In whatever order an engine gives its spikes."""
+    times = np.array([2e-3, 1e-3, 2e-3, 1e-3, 0.0])
+    neurons = np.array([5, 9, 3, 4, 7])
+    monkeypatch.setattr(ExactSimulation, "spikes", lambda self: (times, neurons))
+    found = simulate(small(), 0.01, engine="frames")
+    assert found.times.tolist() == [0.0, 1e-3, 1e-3, 2e-3, 2e-3]
+    assert found.neurons.tolist() == [7, 4, 9, 3, 5]
