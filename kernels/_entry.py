@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
-from numba.core import datamodel
+from numba.core import compiler, datamodel
 from numba.extending import NativeValue, intrinsic, models, register_model, unbox
 
 # Words of numpy's array object (PyArrayObject_fields of its C headers), after CPython's two.
@@ -124,7 +124,9 @@ def pointer_to(kind: Any) -> Callable[..., Any]:
 
 
 def available() -> bool:
-    """Whether array objects lie in memory here as this file takes them to."""
+    """Whether arrays lie in memory, and compiled code is found, as this file takes them to."""
+    if "entry_point" not in getattr(compiler.CompileResult, "_fields", ()):
+        return False
     probe = np.zeros((3, 5, 7), np.int16)
     frozen = probe[1:]
     frozen.flags.writeable = False

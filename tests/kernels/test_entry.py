@@ -71,6 +71,12 @@ def _binary(rng: np.random.Generator, streams: int = 4) -> list[PackedSpikes]:
     return [pack(rng.random((streams, 64)) < 0.3) for _ in range(3)]
 
 
+def test_another_numba_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release that keeps its compiled code elsewhere is used the long way."""
+    monkeypatch.setattr(_entry.compiler.CompileResult, "_fields", ("signature",))
+    assert not available()
+
+
 def test_without_that_layout_all_goes_the_long_way(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     token, counts = _binary(rng), [rng.integers(-2, 3, (2, 9)).astype(np.int8) for _ in range(3)]
