@@ -121,6 +121,8 @@ def test_a_nir_file_driven_at_several_rates(tmp_path: Path) -> None:
     rows = result.table.to_pylist()
     assert [row["status"] for row in rows] == ["ok"] * 4, rows[0]["error"]
     assert [row["rate.cell"] > 0.0 for row in rows] == [False, False, True, True]
+    for row in rows:  # 4 trains of 0.1 s
+        assert row["rate.input"] == pytest.approx(row["rate"], abs=5.0 * (800.0 / 0.4) ** 0.5)
     assert result.table.schema.field("rate").metadata[b"unit"] == b"Hz"
 
 
