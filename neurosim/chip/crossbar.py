@@ -61,16 +61,16 @@ class ProgrammedCrossbar:
     """A crossbar as the chip holds it.
 
     `weight` (I, O): effective weights in units of the integer weights: float32, or the integers
-    themselves (int8 where they fit) if nothing disturbs them. `row_energy`: J of one read pulse on
-    each row, the sum over its 2 O cells, (I,); for a diagonal crossbar (K, N), as each pair is
-    read alone. `read_noise_sigma`: standard deviation one read pulse on one pair adds to its
-    column, weight units, one number or (O,). `adc_step` (one number or (O,)), `adc_codes`: column
-    values convert to multiples of `adc_step` (a power of two) between -adc_codes and adc_codes - 1
-    steps; adc_codes = 0: exactly.
+    themselves (int8 where they fit) if nothing disturbs them. `block_energy`: J of one read pulse
+    on each row of each column tile, the sum over its cells, (column tiles, I); for a diagonal
+    crossbar (1, K, N), as each pair is read alone. `read_noise_sigma`: standard deviation one read
+    pulse on one pair adds to its column, weight units, one number or (O,). `adc_step` (one number
+    or (O,)), `adc_codes`: column values convert to multiples of `adc_step` (a power of two) between
+    -adc_codes and adc_codes - 1 steps; adc_codes = 0: exactly.
     """
 
     weight: npt.NDArray[Any]
-    row_energy: npt.NDArray[np.float64]
+    block_energy: npt.NDArray[np.float64]
     read_noise_sigma: float | npt.NDArray[np.float64]
     noise_key: np.uint64
     adc_step: int | npt.NDArray[np.int64] = 1
@@ -110,16 +110,17 @@ class ProgrammedCrossbar:
         if cells.scaling == "column":
             each = np.maximum(columnwise, 1)
         stored = aligned(weight.shape, np.float32 if cells.disturbed else _integers(largest))
-        admittance = np.zeros(weight.shape if diagonal else weight.shape[0])
-        writer = _TileWriter(cells, each, key)
         rows, columns = tile
+        blocks = 1 if diagonal else max(-(-weight.shape[1] // columns), 1)
+        admittance = np.zeros((blocks, *(weight.shape if diagonal else weight.shape[:1])))
+        writer = _TileWriter(cells, each, key)
         for top in range(0, weight.shape[0], rows):
             for left in range(0, weight.shape[1], columns):
                 block = np.s_[top : top + rows, left : left + columns]
                 if dead is not None and dead[top // rows, left // columns]:
                     stored[block] = 0
                     continue
-                part = admittance[block] if diagonal else admittance[block[0]]
+                part = admittance[0][block] if diagonal else admittance[left // columns][block[0]]
                 writer.write(weight[block], top, left, stored[block], part)
         columns_differ = cells.scaling == "column"
         step: int | npt.NDArray[np.int64] = 1
@@ -139,6 +140,12 @@ class ProgrammedCrossbar:
             step,
             codes,
         )
+
+    @cached_property
+    def row_energy(self) -> npt.NDArray[np.float64]:
+        """J of one read pulse on each whole row, (I,); on each pair of a diagonal one, (K, N)."""
+        total: npt.NDArray[np.float64] = self.block_energy.sum(axis=0)
+        return total
 
     @property
     def exact(self) -> bool:

@@ -87,7 +87,7 @@ def _check_line(check: dict[str, int], exact: bool) -> str:
         f"check: {check['mismatches']} of {check['spikes_compared']} spike counts at "
         f"{check['sites']} sites differ from the model's own (integer) forward pass"
     )
-    return line if exact or not check["mismatches"] else f"{line} (what this chip's devices change)"
+    return line if exact or not check["mismatches"] else f"{line} (what this chip changes)"
 
 
 def _calibration_line(found: dict[str, Any]) -> str:

@@ -1,8 +1,7 @@
 """Reading crossbars: column sums of the spikes that arrived, their counts and their energy.
 
 Where packets are lost (dead links and tiles, late packets that are dropped) the tiles of a crossbar
-see different spikes; then each column block is read with its own. A row's energy is known for the
-whole row: what a pulse on some of its blocks costs is taken as their share of its columns.
+see different spikes; then each column block is read, and paid for, with its own.
 """
 
 from __future__ import annotations
@@ -105,9 +104,9 @@ def _crossbar_by_blocks(
             row_pulses=int(totals.sum()),
             weight_fetches=int(active @ widths),
         )
-        shares = widths / node.size
-        burnt = [float(size @ programmed.row_energy) for size in sizes]
-        work.ledger.burn(node.name, {"synapse": float(np.dot(burnt, shares))})
+        each = zip(sizes, programmed.block_energy, strict=True)
+        burnt = sum(float(size @ energy) for size, energy in each)
+        work.ledger.burn(node.name, {"synapse": burnt})
         deliver(read(np.concatenate(sums), np.repeat(totals, widths)))
 
     return act

@@ -123,3 +123,22 @@ def test_dead_tiles_save_energy_and_a_seed_is_a_chip() -> None:
     assert same(runs[0], runs[1]) and not same(runs[0], runs[2])
     none = simulate(network, chip("ag_v2c_w", dead_tile_fraction=1.0), TOKENS)
     assert none.total_spikes == 0 and not none.logits.any()
+
+
+def test_what_is_left_of_a_row_costs_what_its_cells_do() -> None:
+    """Reads of a crossbar whose second column block is dead cost those of the first block alone."""
+    weight = np.tile(np.arange(1, 16), (30, 1))  # the blocks differ
+    bank = NeuronBank("b", np.full(30, 8), np.zeros(30, np.int64), 4, False)
+
+    def network(columns: int) -> Network:
+        table = np.full((2, 30), 20)
+        head = [Crossbar("c", weight[:, :columns]), Readout("r", columns, 1.0)]
+        return network_of([Embedding("t", table), bank, *head], "t b", "b c", "c r")
+
+    slots = place(network(15), chip("ideal")).slots["c"].tolist()
+    scaled = {"crossbar.scaling": "column"}  # so that the block alone holds the same conductances
+    half = simulate(network(15), with_values(chip("ideal", tiles=slots[3:]), scaled), [0, 1])
+    alone = simulate(network(10), with_values(chip("ideal"), scaled), [0, 1])
+    whole = simulate(network(15), with_values(chip("ideal"), scaled), [0, 1])
+    burnt = [run.phases["prefill"].joules["c"]["synapse"] for run in (half, alone, whole)]
+    assert burnt[0] == pytest.approx(burnt[1], rel=1e-12) and 0.0 < burnt[0] < burnt[2]
