@@ -91,7 +91,7 @@ def test_what_people_see(
     assert PROMPT in text.splitlines()[0]
     for part in (
         "tiny-spikes", "on ag_v2c_w", "0 multiplications", "bits per byte ideal", "(seed 2)",
-        "differ from the model's own (integer) forward pass (what this chip's devices change)",
+        "differ from the model's own (integer) forward pass (what this chip changes)",
         "PLACEHOLDER",
     ):  # fmt: skip
         assert part in " ".join(text.split()), part
