@@ -73,6 +73,8 @@ def test_every_tile_of_a_crossbar_holds_its_own_block() -> None:
     )
     placement = place(network, chip("ideal"))
     assert placement.tiling["c"] == (3, 2)
+    ends = placement.slots["c"][[2, 5]]  # the joined columns end at their last tile
+    np.testing.assert_array_equal(placement.channel_tile["c"], np.repeat(ends, [10, 5]))
     for index, slot in enumerate(placement.slots["c"].tolist()):
         dead = chip("ideal", tiles=[slot])
         column, row = divmod(index, 3)
