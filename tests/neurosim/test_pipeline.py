@@ -206,7 +206,8 @@ def test_progress_ends_at_its_total(tiny_checkpoint: Path, monkeypatch: Any) -> 
         seen.setdefault(stage, []).append((done, total))
 
     run("A city", tiny_checkpoint, "ideal", 4, progress=progress)
-    assert list(seen) == ["prefill", "decode", "quality on ideal, seed 0"]
+    quality = ["programming, seed 0", "quality on ideal, seed 0"]
+    assert list(seen) == ["programming", "prefill", "decode", *quality]
     for steps in seen.values():
         total = steps[0][1]
         assert steps == [(done, total) for done in range(1, total + 1)]
