@@ -79,11 +79,11 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
 
 
 def terminal(report: Mapping[str, Any]) -> Group:
-    """Boundary, answer, contexts, mechanisms of the first system, notes."""
+    """What is counted, the answer, contexts, mechanisms of the first system, notes; last, what is
+    not counted."""
     title, boundary = boundary_rows(report)[0]
     lines: list[RenderableType] = [
         Text(f"counted: {title}, {boundary['counted']}", style="dim"),
-        Text(f"not counted: {'; '.join(boundary['excludes'])}", style="dim"),
         Text(),
         *(Text(line, style="bold" if i == 0 else "") for i, line in enumerate(answer(report))),
         Text(f"quality: {quality_of(report)}"),
@@ -105,6 +105,7 @@ def terminal(report: Mapping[str, Any]) -> Group:
         )
     lines += [Text(), _mechanisms(report["systems"][0]), Text()]
     lines += [Text(note) for note in (*_notes(report), *report["chip"]["flags"])]
+    lines += [Text(), Text(f"not counted: {'; '.join(boundary['excludes'])}", style="dim")]
     return Group(*lines)
 
 
