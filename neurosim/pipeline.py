@@ -210,7 +210,8 @@ def prompt_tokens(loaded: LoadedModel, prompt: str) -> list[int]:
     return [loaded.tokenizer.end_of_text, *tokens]
 
 
-def _sizes(loaded: LoadedModel) -> DenseTransformerSizes:
+def transformer_sizes(loaded: LoadedModel) -> DenseTransformerSizes:
+    """The dense transformer of a model's size, in numbers."""
     config = loaded.model.config
     return DenseTransformerSizes(
         config.vocab_size,
@@ -298,7 +299,7 @@ def run(
         network,
         energy,
         prices,
-        _sizes(loaded),
+        transformer_sizes(loaded),
         prefilled + tokens // 2,
         trained_context=loaded.model.config.context,
     )

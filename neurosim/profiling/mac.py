@@ -19,6 +19,7 @@ from neurosim.kernels._metal import gpu_unavailable
 from neurosim.profiling.timing import Run
 
 _SECONDS = 2.0  # of calls under the meter
+_ZEUS = {"cpu": "cpu_total", "gpu": "gpu"}  # what is shown -> the sensor's part
 _POWER = re.compile(r"^(CPU|GPU) Power: (\d+) mW$", re.MULTILINE)
 
 
@@ -82,16 +83,13 @@ def _repeat(run: Run) -> tuple[int, float]:
 
 
 def _zeus(run: Run) -> dict[str, float]:
-    from zeus_apple_silicon import AppleEnergyMonitor  # type: ignore[import-not-found]
+    from neurosim.energy.measured import AppleSensor
 
-    monitor = AppleEnergyMonitor()
-    monitor.begin_window("calls")
+    sensor = AppleSensor()
+    sensor.begin()
     calls, _ = _repeat(run)
-    found = monitor.end_window("calls")
-    return {
-        "cpu_J": (found.cpu_total_mj or 0) / 1000 / calls,
-        "gpu_J": (found.gpu_mj or 0) / 1000 / calls,
-    }
+    found = sensor.end()
+    return {f"{part}_J": found.get(name, 0.0) / calls for part, name in _ZEUS.items()}
 
 
 def _powermetrics(run: Run) -> dict[str, float]:

@@ -21,6 +21,7 @@ from neurosim.energy.terms import Breakdown
 from neurosim.models.checkpoint import LoadedModel
 from neurosim.models.evaluation import bits_per_byte, token_losses
 from neurosim.models.transformer import Transformer
+from neurosim.pipeline import transformer_sizes
 
 UNTRAINED = (
     "not printed: the same network with continuous neurons, retrained, is not trained here, and an "
@@ -114,20 +115,6 @@ def narrow_quality(
     return quality, tuple((nonzero / seen).tolist())
 
 
-def twin_sizes(twin: LoadedModel, activation_bits: int = 8) -> DenseTransformerSizes:
-    """The twin in numbers."""
-    config = twin.model.config
-    return DenseTransformerSizes(
-        config.vocab_size,
-        config.width,
-        config.layers,
-        config.heads,
-        config.width * config.ratio,
-        activation_bits=activation_bits,
-        ngram_rows=config.ngram_rows,
-    )
-
-
 def baselines(
     twin: LoadedModel, stream: npt.NDArray[np.integer], levels: int
 ) -> tuple[Baseline, ...]:
@@ -135,7 +122,7 @@ def baselines(
     narrow = 1 + math.ceil(math.log2(levels + 1))  # the sign, and 0..D
     full, density = narrow_quality(twin, stream, 8)
     low, low_density = narrow_quality(twin, stream, narrow)
-    wide = twin_sizes(twin)
+    wide = transformer_sizes(twin)
     return (
         Baseline(
             "ann_int8",
