@@ -10,7 +10,8 @@ from neurosim.energy.accelerator import accelerator_prices
 from neurosim.energy.baseline import DenseTransformerSizes, dense_token_energy
 from neurosim.energy.counts import PhaseCounts
 from neurosim.energy.digital import digital_token_energy
-from neurosim.energy.prices import PriceList, load_prices
+from neurosim.energy.prices import PriceList
+from neurosim.energy.published import operations_only
 from neurosim.energy.report import EnergyReport
 from neurosim.energy.terms import Breakdown
 from neurosim.energy.uncertainty import sensitivity, uncertainty
@@ -94,12 +95,11 @@ def legacy_joules(
     network: Network, phase: PhaseCounts, sizes: DenseTransformerSizes, context: float
 ) -> dict[str, float]:
     """The AC/MAC-only line of the literature, J per token; see `LEGACY`."""
-    prices = load_prices("legacy")
     attention = sum(phase.of(node.name, "additions") for node in network.of(AttentionUnit))
     additions = (phase.total("synaptic_operations") + attention) / phase.tokens
     macs = sizes.weights + 2 * sizes.layers * sizes.width * context
-    spiking = additions * prices.price("accumulate").value
-    twin = macs * prices.price("multiply_accumulate").value
+    spiking = operations_only(0, additions)
+    twin = operations_only(macs, 0)
     return {"spiking_J": spiking, "ann_twin_J": twin, "ratio": twin / spiking if spiking else 0.0}
 
 
