@@ -206,12 +206,12 @@ def test_spikegpt_counts_equal_the_golden_ones() -> None:
 
 def test_the_shipped_twin_counts_its_weights_once_a_token() -> None:
     from neurosim.models.checkpoint import TWIN, load
-    from neurosim.reporting.twins import twin_sizes
+    from neurosim.pipeline import transformer_sizes
 
     twin = load(TWIN)
     tokens = np.arange(12) % 7 + 3
     found = count(twin.model, mx.array(tokens[None]), head="head")
-    sizes = twin_sizes(twin)
+    sizes = transformer_sizes(twin)
     matrices = ("linear", "head")
     dense = found.total("dense", lambda item: item.mechanism in matrices)
     assert found.tokens == 12 and dense == 12 * sizes.weights
