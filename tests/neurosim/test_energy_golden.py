@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from neurosim.energy.break_even import Duel, compute_only
-from neurosim.energy.layers import EventOptions, Site, Words
+from neurosim.energy.layers import EventOptions, Site, Words, dense_layer
 from neurosim.energy.lemaire import LemaireLayer, access_energy, layer_energy
 from neurosim.energy.prices import PriceList, load_prices
 from neurosim.energy.published import (
@@ -22,6 +22,7 @@ from neurosim.energy.published import (
     yan_required_sparsity,
 )
 from neurosim.energy.recurrent import RecurrentSizes, recurrent_token_energy
+from neurosim.energy.terms import joules_of
 from neurosim.quantity import Quantity
 
 GOLDEN = json.loads(
@@ -255,3 +256,43 @@ def test_spikeyolo_sheet_with_and_without_its_slip() -> None:
     rest = sum(n * rate for n, rate in zip(dense[1:], rates[1:], strict=True))
     right = operations_only(dense[0], rest)
     assert 1.0 < right / sheet < 1.02
+
+
+@pytest.mark.parametrize("case", GOLDEN["gpt_ann_decode_pJ_per_token"])
+def test_golden_transformers(case: str) -> None:
+    """18 layers of 12 d x d matrices, 12 heads, a head without activations, a 16-bit cache in DRAM.
+
+    The file's convention of matrices and activations, our layers, pairs, cache and prices.
+    """
+    _, context_text, preset, level = case.split("|")
+    expected = GOLDEN["gpt_ann_decode_pJ_per_token"][case]
+    layers, width, heads, vocabulary = 18, 768, 12, 50277
+    context = int(context_text.removeprefix("ctx="))
+    memory = "dram" if level == "dram" else SRAM_128K
+    words = Words(8, 8, 16, memory, SRAM_32K)
+    site = Site("layer", "layer", golden_prices(preset), words)
+    terms = [term for _ in range(12 * layers) for term in dense_layer(site, width, width)]
+    head = dense_layer(site, width, vocabulary)
+    terms += [term for term in head if term.mechanism != "activations"]
+    pairs = 2 * layers * width * context  # q k and a v
+    terms += [
+        site.compute("multiplies", pairs, "multiply"),
+        site.compute("additions", pairs, "accumulate"),
+        site.moved("cache read", "read", 2 * layers * width * context * 16, "dram"),
+        site.moved("cache written", "written", 2 * layers * width * 16, "dram"),
+    ]
+    scores = layers * heads * context
+    special = site.prices.price("special_function")
+    terms.append(site.term("softmax", "scores", scores, special))
+    parts = {
+        "compute": "compute",
+        "weights": "weights",
+        "act_io": "activations",
+        "kv_read": "cache read",
+        "kv_write": "cache written",
+        "softmax": "softmax",
+    }
+    for name, mechanism in parts.items():
+        own = joules_of(term for term in terms if term.mechanism == mechanism)
+        assert own * 1e12 == pytest.approx(expected[name], rel=1e-9), name
+    assert joules_of(terms) * 1e12 == pytest.approx(expected["total"], rel=1e-9)
