@@ -109,6 +109,16 @@ def multiply(typing_context: Any, a: Any, b: Any) -> Any:
     return a(a, a), code
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def divide(typing_context: Any, a: Any, b: Any) -> Any:
+    """divide(a, b) -> vector; floats."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fdiv(*arguments)
+
+    return a(a, a), code
+
+
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
 def add_constant(typing_context: Any, a: Any, number: Any) -> Any:
     """add_constant(a, number) -> integer vector plus a literal in every lane, wrapping."""

@@ -68,26 +68,6 @@ def store_mask(typing_context: Any, words: Any, index: Any, mask: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def multiply(typing_context: Any, a: Any, b: Any) -> Any:
-    """multiply(a, b) -> vector; floats."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fmul(*arguments)
-
-    return a(a, a), code
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def divide(typing_context: Any, a: Any, b: Any) -> Any:
-    """divide(a, b) -> vector; floats."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fdiv(*arguments)
-
-    return a(a, a), code
-
-
-@intrinsic  # type: ignore[untyped-decorator]
 def floor(typing_context: Any, a: Any) -> Any:
     """floor(a) -> vector; floats."""
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from neurosim.kernels._jit import compiled
-from neurosim.kernels._lanes import add, load, store, zero_sums
+from neurosim.kernels._lanes import add, load, multiply, store, zero_sums
 from neurosim.kernels.spike_linear._sums import sum_rows
-from neurosim.kernels.spike_linear_lif._fire import as_floats, halve, multiply
+from neurosim.kernels.spike_linear_lif._fire import as_floats, halve
 from neurosim.kernels.spike_linear_lif._scan import fire, fire_integer
 
 

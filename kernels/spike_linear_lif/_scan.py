@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 
 from neurosim.kernels._jit import compiled, inlined
-from neurosim.kernels._lanes import add, load, store, subtract
+from neurosim.kernels._lanes import add, divide, load, multiply, store, subtract
 from neurosim.kernels.spike_linear_lif._fire import (
     as_floats,
     at_least,
     choose,
-    divide,
     floor,
     halve,
     like,
-    multiply,
     store_mask,
 )
 

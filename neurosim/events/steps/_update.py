@@ -31,12 +31,11 @@ from neurosim.events.steps._vectors import (
     as_floats,
     at_least,
     choose,
-    divide,
     exponential,
     numbers,
 )
 from neurosim.kernels._jit import compiled, inlined
-from neurosim.kernels._lanes import add, multiply, splat, subtract
+from neurosim.kernels._lanes import add, divide, multiply, splat, subtract
 from neurosim.kernels._simd import lowest_bit
 
 NOTHING, COUNTED, SUMMED = 0, 1, 2

@@ -31,16 +31,6 @@ def _spread(builder: Any, vector: Vector, lane: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def divide(typing_context: Any, a: Any, b: Any) -> Any:
-    """divide(a, b) -> float vector."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fdiv(*arguments)
-
-    return a(a, a), code
-
-
-@intrinsic  # type: ignore[untyped-decorator]
 def exclusive(typing_context: Any, a: Any, b: Any) -> Any:
     """exclusive(a, b) -> a ^ b, integers."""
 
