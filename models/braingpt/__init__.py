@@ -1,0 +1,1 @@
+"""BrainGPT: language models whose activations are spike counts."""

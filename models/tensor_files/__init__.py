@@ -1,0 +1,12 @@
+"""Safetensors files and sharded folders: memory-mapped reading and streamed writing."""
+
+from neurosim.models.tensor_files.reader import (
+    INDEX,
+    SINGLE,
+    TensorFolder,
+    check_finite,
+    item_size,
+)
+from neurosim.models.tensor_files.writer import TensorWriter
+
+__all__ = ["INDEX", "SINGLE", "TensorFolder", "TensorWriter", "check_finite", "item_size"]
