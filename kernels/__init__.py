@@ -1,6 +1,7 @@
 """Accumulate-only spike operations, and the dense helpers around them, each with its backends."""
 
 from neurosim.kernels._available import backends
+from neurosim.kernels.event_counts import EventCounts, event_counts
 from neurosim.kernels.grad_weight import grad_weight
 from neurosim.kernels.lif_scan import LifWorkspace, Neuron, lif_backward, lif_scan, trainable_lif
 from neurosim.kernels.packed import PackedSpikes, pack, unpack
@@ -14,15 +15,18 @@ from neurosim.kernels.spike_linear import PackedWeight, spike_linear
 from neurosim.kernels.spike_linear._training import trainable_linear
 from neurosim.kernels.spike_linear._training_layer import trainable_linear_lif
 from neurosim.kernels.spike_linear_lif import spike_linear_lif
+from neurosim.kernels.spike_quantise import spike_quantise
 from neurosim.kernels.spike_taps import spike_taps
 from neurosim.kernels.training_stack import trainable_stack
 
 __all__ = [
+    "EventCounts",
     "LifWorkspace",
     "Neuron",
     "PackedSpikes",
     "PackedWeight",
     "backends",
+    "event_counts",
     "grad_weight",
     "lif_backward",
     "lif_scan",
@@ -33,6 +37,7 @@ __all__ = [
     "spike_conv2d",
     "spike_linear",
     "spike_linear_lif",
+    "spike_quantise",
     "spike_taps",
     "trainable_attention",
     "trainable_conv2d",
