@@ -1,0 +1,147 @@
+"""Reading a BrainGPT, Qwen2 or Llama folder: strict about weights, tolerant about the rest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from neurosim.kernels import IntegerWeight
+from neurosim.models.braingpt import names
+from neurosim.models.braingpt.config import BrainGPTConfig
+from neurosim.models.tensor_files import TensorFolder, check_finite
+
+_ROWS = 4096  # rows looked at at a time, so that temporaries stay small
+
+
+def read_config(folder: Path) -> BrainGPTConfig:
+    """The configuration of a model folder."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"expected a model folder with a config.json, there is none in {folder}")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: expected an object, got {type(data).__name__}")
+    try:
+        return BrainGPTConfig.from_dict(data)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+class StoredModel:
+    """The weights of a folder, read when asked for, and checked against its configuration.
+
+    Both naming schemes are accepted. A missing or misshapen weight is an error before anything is
+    read; keys that are no weights are left alone.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.config = read_config(self.folder)
+        self.tensors = TensorFolder(self.folder)
+        self._key = {names.plain(key): key for key in self.tensors.names}
+        for name, shape in self.config.weight_shapes().items():
+            self._check(name, shape)
+
+    def _check(self, name: str, shape: tuple[int, ...]) -> None:
+        if name not in self._key:
+            raise ValueError(
+                f"{self.folder}: missing tensor {name} {shape}; do config.json and weights belong "
+                "together?"
+            )
+        key = self._key[name]
+        found, kind = self.tensors.shape(key), self.tensors.dtype(key)
+        if kind in ("I8", "U8"):
+            wanted = {f"{name}.unit": shape[:1]}
+            if kind == "U8":
+                groups = -(-shape[1] // 32)
+                wanted[f"{name}.multiplier"] = (shape[0], groups)
+            for extra, size in wanted.items():
+                if extra not in self._key:
+                    raise ValueError(f"{self.folder}: {name} holds integers but {extra} is missing")
+                if self.tensors.shape(self._key[extra]) != size:
+                    raise ValueError(
+                        f"{self.folder}: {extra}: expected shape {size}, got "
+                        f"{self.tensors.shape(self._key[extra])}"
+                    )
+        if kind != "U8" and found != shape:
+            raise ValueError(f"{self.folder}: {name}: expected shape {shape}, got {found}")
+
+    def floats(self, name: str) -> npt.NDArray[Any]:
+        """A weight as float32 (float64 where it is stored so); integers times their unit."""
+        if self.stored_bits(name) < 16:
+            return self.integers(name, self.stored_bits(name)).dequantise()
+        key = self._key[name]
+        value = self.tensors.read(key)
+        check_finite(value, name)
+        return value
+
+    def stored_bits(self, name: str) -> int:
+        """32 for floats of any width, 8 or 4 for integers."""
+        return {"I8": 8, "U8": 4}.get(self.tensors.dtype(self._key[name]), 32)
+
+    def integers(self, name: str, bits: int) -> IntegerWeight:
+        """A weight (O, I) as integers of `bits`; floats are quantised here, row block by row
+        block."""
+        stored = self.stored_bits(name)
+        if stored == bits:
+            return self._stored_integers(name, bits)
+        if stored < bits:
+            raise ValueError(
+                f"{self.folder}: {name} is stored with {stored} bits, more were asked for ({bits})"
+            )
+        key, rows = self._key[name], self.config.weight_shapes()[name][0]
+        parts = []
+        for start in range(0, rows, _ROWS):
+            stop = min(start + _ROWS, rows)
+            if stored < 16:
+                block = self._stored_integers(name, stored).dequantise(np.arange(start, stop))
+            else:
+                block = self.tensors.read(key, start, stop).astype(np.float32)
+                check_finite(block, name, start)
+            parts.append(IntegerWeight.quantise(block, bits))
+        return joined(parts)
+
+    def _stored_integers(self, name: str, bits: int) -> IntegerWeight:
+        key = self._key[name]
+        unit = self.tensors.read(self._key[f"{name}.unit"])
+        check_finite(unit, f"{name}.unit")
+        multiplier = self.tensors.read(self._key[f"{name}.multiplier"]) if bits == 4 else None
+        shape = self.config.weight_shapes()[name]
+        return IntegerWeight(self.tensors.view(key), unit, bits, shape, multiplier)
+
+    def staircases(self) -> list[dict[str, npt.NDArray[Any]]] | None:
+        """SiLU parameters of every layer, None where the folder has none."""
+        found: list[dict[str, npt.NDArray[Any]]] = [
+            {} for _ in range(self.config.num_hidden_layers)
+        ]
+        for key in self.tensors.names:
+            place = names.staircase(key)
+            if place is not None and place[0] < len(found):
+                found[place[0]][place[1]] = self.tensors.read(key)
+        if not any(found):
+            return None
+        if not all(found):
+            empty = [i for i, layer in enumerate(found) if not layer]
+            raise ValueError(f"{self.folder}: layers {empty} have no SiLU staircase, others do")
+        return found
+
+
+def joined(parts: list[IntegerWeight]) -> IntegerWeight:
+    """Weights of the same inputs one above the other: outputs (O_1 + O_2 + ..., I)."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    return IntegerWeight(
+        np.concatenate([part.codes for part in parts]),
+        np.concatenate([part.scale for part in parts]),
+        first.bits,
+        (sum(part.shape[0] for part in parts), first.shape[1]),
+        None if first.multiplier is None else np.concatenate([p.multiplier for p in parts]),
+    )
