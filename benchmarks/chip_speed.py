@@ -33,9 +33,9 @@ import numpy.typing as npt
 from neurosim.chip import ChipDescription, load_chip, place, with_values
 from neurosim.chip.mesh import Grid, LinkTiming, Packets, Routes, transport
 from neurosim.events import Simulator
-from neurosim.generation import Sampler
 from neurosim.kernels import fast_blas
 from neurosim.models.checkpoint import DEFAULT, load
+from neurosim.models.sampling import Sampler
 from neurosim.network import (
     Accumulator,
     AttentionUnit,

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -54,6 +54,10 @@ class LoadedModel:
     def parameters(self) -> int:
         """Trained numbers (running statistics not counted)."""
         return sum(array.size for _, array in tree_flatten(self.model.trainable_parameters()))
+
+    def __iter__(self) -> Iterator[Any]:
+        """model, tokenizer = load(folder), as in mlx-lm."""
+        return iter((self.model, self.tokenizer))
 
     def __repr__(self) -> str:
         return f"LoadedModel({self.name}, {self.parameters / 1e6:.2f}M parameters)"
@@ -105,7 +109,7 @@ def save(
     tokenizer.save(folder / "tokenizer.json")
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise ValueError(f"no model folder at {folder}; expected a folder with {', '.join(FILES)}")
     for name in FILES:
@@ -123,7 +127,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def load(folder: str | Path = DEFAULT) -> LoadedModel:
     """Load a model folder; missing or extra keys, wrong shapes and NaN are named in the error."""
     folder = Path(folder)
-    config = _read_config(folder)
+    config = read_config(folder)
     training = config.pop("training", {})
     config.pop("architectures", None)
     try:

@@ -20,10 +20,10 @@ from neurosim.energy import DenseTransformerSizes, chip_prices, compare, energy_
 from neurosim.energy.table import to_html
 from neurosim.events.engine import Simulator
 from neurosim.events.recorder import Run
-from neurosim.generation import Sampler
 from neurosim.kernels import fast_blas
 from neurosim.models.checkpoint import DEFAULT, LoadedModel, load
 from neurosim.models.evaluation import bits_per_byte, log_softmax, windows
+from neurosim.models.sampling import Sampler
 from neurosim.models.spike_transformer import SpikeTransformer
 from neurosim.models.spike_transformer_folded import FoldedSpikeTransformer
 from neurosim.models.text.corpus import sample_documents
@@ -244,7 +244,7 @@ def run(
         chip: `ideal`, `ag_v2c_w`, a TOML file, or a description.
         tokens: how many tokens to generate, >= 1.
         seed: of the chip's devices and noise, and of the sampling.
-        sampler: how the next token is chosen; see `neurosim.generation`.
+        sampler: how the next token is chosen; see `neurosim.models.sampling`.
         compare_spikes: compare every spike with the model's own forward pass.
         quality: measure bits per byte on the bundled text, ideal and on the chip.
         progress: called with (stage, done, total).

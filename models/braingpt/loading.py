@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,27 @@ from neurosim.models.braingpt.silu import read_staircase
 from neurosim.models.braingpt.stored import StoredModel
 
 BACKENDS = ("auto", "cpu", "numpy", "mlx")
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """The options of `load` as one value, for those who pass them on."""
+
+    mode: str = "causal"
+    dtype: str = "float32"
+    silu: str | None = None
+    attention: str = "float"
+    bits: int | None = None
+    backend: str = "auto"
+    weight_bits: int | None = None
+    staircase: str | Path | None = None
+    threads: int = 1
+
+    def load(
+        self, folder: str | Path, progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> Any:
+        """`load` with these options."""
+        return load(folder, **self.__dict__, progress=progress)
 
 
 def load(

@@ -1,7 +1,8 @@
 """What a model's neurons did: every count of every site, or only the sums of events.
 
-Sites are named as in the published golden data: `embed.post`, `L{l}.{q,k,v,o,gate,up,down}_proj.pre`
-and `.post`. Projections that share an input (q, k, v; gate, up) report the same counts each.
+Sites are named as in the published golden data: `embed.post`, `L{l}.{q,k,v,o,gate,up,down}_proj`
+with `.pre` and `.post`. Projections that share an input (q, k, v; gate, up) report the same counts
+each.
 """
 
 from __future__ import annotations

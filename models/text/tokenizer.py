@@ -17,6 +17,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from neurosim.models.text import cache
 from neurosim.models.text.cleaning import Document
 from neurosim.models.text.corpus import load_split
+from neurosim.models.text.detokeniser import Detokeniser, token_bytes
 from neurosim.models.text.sources import SOURCES, source
 
 END_OF_TEXT = "<|endoftext|>"
@@ -115,6 +116,10 @@ class Tokenizer:
         """The text of token ids; end-of-text is left out, broken UTF-8 becomes U+FFFD."""
         self.bytes_per_token(ids)
         return str(self._backend.decode([int(i) for i in ids], skip_special_tokens=True))
+
+    def detokeniser(self) -> Detokeniser:
+        """For text as it is generated."""
+        return Detokeniser(token_bytes(self._backend))
 
     def bytes_per_token(self, ids: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int64]:
         """UTF-8 bytes each token stands for, the shape of `ids`; end-of-text stands for 0."""

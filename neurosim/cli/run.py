@@ -16,8 +16,8 @@ from neurosim.cli._chip_options import add_chips, add_set
 from neurosim.energy.table import terminal
 from neurosim.energy.units import with_unit
 from neurosim.files import replace_file
-from neurosim.generation import Sampler
 from neurosim.models.checkpoint import DEFAULT
+from neurosim.models.sampling import Sampler
 from neurosim.pipeline import DEFAULT_CHIP, DEFAULT_PROMPT, RunReport, run
 
 

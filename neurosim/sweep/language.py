@@ -19,10 +19,10 @@ from neurosim.chip.description import ChipDescription
 from neurosim.energy import chip_prices, energy_report
 from neurosim.events.engine import Simulator
 from neurosim.events.mesh.report import PhaseTraffic
-from neurosim.generation import Sampler
 from neurosim.models.checkpoint import DEFAULT, load
 from neurosim.models.evaluation import bits_per_byte
 from neurosim.models.held_out import test_stream
+from neurosim.models.sampling import Sampler
 from neurosim.models.text.corpus import sample_documents
 from neurosim.models.text.tokenizer import Tokenizer, token_stream
 from neurosim.network import Network, Readout

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from neurosim.devices.preset import read_toml
-from neurosim.generation import Sampler
+from neurosim.models.sampling import Sampler
 from neurosim.sweep import reading
 from neurosim.sweep.reading import Value
 

@@ -20,10 +20,10 @@ from neurosim.chip import load_chip
 from neurosim.energy import multiplies
 from neurosim.energy import report as energy_report_module
 from neurosim.events.engine import simulate
-from neurosim.generation import Sampler
 from neurosim.models import checkpoint
 from neurosim.models.checkpoint import LoadedModel
 from neurosim.models.evaluation import bits_per_byte, logits_of, token_losses
+from neurosim.models.sampling import Sampler
 from neurosim.models.spike_transformer_folded import FoldedSpikeTransformer
 from neurosim.models.text.corpus import sample_documents
 from neurosim.models.text.tokenizer import Tokenizer, token_stream

@@ -15,8 +15,8 @@ from sweep_subjects import Troublesome, troubled_spec
 
 from neurosim.chip import load_chip
 from neurosim.chip.values import with_values
-from neurosim.generation import Sampler
 from neurosim.models.checkpoint import load
+from neurosim.models.sampling import Sampler
 from neurosim.models.text.corpus import sample_documents
 from neurosim.models.text.tokenizer import token_stream
 from neurosim.pipeline import chip_bits_per_byte, run, spiking
