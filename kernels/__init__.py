@@ -1,7 +1,8 @@
 """Accumulate-only spike operations, and the dense helpers around them, each with its backends."""
 
 from neurosim.kernels._available import backends
-from neurosim.kernels.event_counts import EventCounts, event_counts
+from neurosim.kernels.count_linear import IntegerWeight, count_linear, row_linear
+from neurosim.kernels.event_counts import event_counts
 from neurosim.kernels.grad_weight import grad_weight
 from neurosim.kernels.lif_scan import LifWorkspace, Neuron, lif_backward, lif_scan, trainable_lif
 from neurosim.kernels.packed import PackedSpikes, pack, unpack
@@ -20,17 +21,19 @@ from neurosim.kernels.spike_taps import spike_taps
 from neurosim.kernels.training_stack import trainable_stack
 
 __all__ = [
-    "EventCounts",
+    "IntegerWeight",
     "LifWorkspace",
     "Neuron",
     "PackedSpikes",
     "PackedWeight",
     "backends",
+    "count_linear",
     "event_counts",
     "grad_weight",
     "lif_backward",
     "lif_scan",
     "pack",
+    "row_linear",
     "sdsa",
     "spike_attention",
     "spike_attention_step",

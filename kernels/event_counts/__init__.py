@@ -11,15 +11,15 @@ import numpy.typing as npt
 from neurosim.kernels._arrays import host
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels.event_counts import cpu, reference
-from neurosim.kernels.event_counts.reference import EventCounts
+from neurosim.kernels.event_counts.reference import CODES, EventCounts
 
-__all__ = ["BACKENDS", "EventCounts", "event_counts"]
+__all__ = ["BACKENDS", "CODES", "event_counts"]
 
 BACKENDS: dict[str, Any] = {"cpu": cpu, "reference": reference}
 
 
 def event_counts(
-    counts: npt.NDArray[np.int8] | mx.array, axis: int = -1, backend: str = "auto"
+    counts: npt.NDArray[np.int8] | mx.array, axis: int | None = -1, backend: str = "auto"
 ) -> EventCounts:
     """Events that carry spike counts along an axis, in each of four codes of the same integers.
 
@@ -30,15 +30,17 @@ def event_counts(
 
     Args:
         counts: int8, at least one axis.
-        axis: summed over.
+        axis: summed over; None for all of them.
         backend: "auto", "cpu" (Numba) or "reference" (numpy).
 
     Returns:
-        EventCounts of four int64 arrays, the shape of counts without `axis`; exact.
+        code -> int64 sums in the shape of counts without `axis`, exact; in the order of `CODES`.
     """
     values = host(counts)
     if values.dtype != np.int8 or values.ndim == 0:
         raise ValueError(f"expected int8 counts (..., N), got {values.dtype} {values.shape}")
+    if axis is None:
+        values, axis = values.reshape(-1), 0
     if not -values.ndim <= axis < values.ndim:
         raise ValueError(f"expected an axis of {values.ndim}, got {axis}")
     module = choose("event_counts", backend, BACKENDS)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from neurosim.kernels._jit import compiled
 from neurosim.kernels.event_counts import reference
-from neurosim.kernels.event_counts.reference import EventCounts
+from neurosim.kernels.event_counts.reference import CODES, EventCounts
 
 _CHUNK = 4096  # counts whose four sums fit the fields of a word
 _PLANES, _DIGITS, _GRADED = 20, 36, 51  # first bits of these fields; unary starts at 0
@@ -22,7 +22,7 @@ def event_counts(counts: npt.NDArray[np.int8]) -> EventCounts:
     rows = np.ascontiguousarray(counts).reshape(math.prod(shape), counts.shape[-1])
     sums = np.zeros((4, rows.shape[0]), np.int64)
     count_events(rows, _TABLE, sums)
-    return EventCounts(*(x.reshape(shape) for x in sums))
+    return dict(zip(CODES, (x.reshape(shape) for x in sums), strict=True))
 
 
 @compiled
@@ -46,8 +46,11 @@ def _table() -> npt.NDArray[np.uint64]:
     """The events of every int8 count, as fields of a word."""
     each = reference.event_counts(np.arange(-128, 128, dtype=np.int8)[:, None])
     firsts = (0, _PLANES, _DIGITS, _GRADED)
-    shifted = (x.astype(np.uint64) << np.uint64(f) for x, f in zip(each, firsts, strict=True))
-    return np.sum(list(shifted), axis=0, dtype=np.uint64)
+    shifted = (
+        x.astype(np.uint64) << np.uint64(f) for x, f in zip(each.values(), firsts, strict=True)
+    )
+    table: npt.NDArray[np.uint64] = np.sum(list(shifted), axis=0, dtype=np.uint64)
+    return table
 
 
 _TABLE = _table()

@@ -33,7 +33,7 @@ def test_recorded(backend: str) -> None:
     n = GOLDEN["events.n"].astype(np.int8)
     found = event_counts(n[..., None], backend=backend)
     for name, key in (("unary", "rate"), ("bit_plane", "bitplane"), ("signed_digit", "naf")):
-        np.testing.assert_array_equal(getattr(found, name), GOLDEN[f"events.{key}"])
+        np.testing.assert_array_equal(found[name], GOLDEN[f"events.{key}"])
 
 
 @BACKENDS
@@ -41,10 +41,10 @@ def test_every_count(backend: str) -> None:
     n = np.arange(-128, 128, dtype=np.int8)
     found = event_counts(n[:, None], backend=backend)
     size = [abs(int(x)) for x in n]
-    assert found.unary.tolist() == size
-    assert found.bit_plane.tolist() == [x.bit_count() for x in size]
-    assert found.signed_digit.tolist() == [_non_adjacent(x) for x in size]
-    assert found.graded.tolist() == [int(x != 0) for x in size]
+    assert found["unary"].tolist() == size
+    assert found["bit_plane"].tolist() == [x.bit_count() for x in size]
+    assert found["signed_digit"].tolist() == [_non_adjacent(x) for x in size]
+    assert found["graded"].tolist() == [int(x != 0) for x in size]
 
 
 @BACKENDS
@@ -53,9 +53,9 @@ def test_long_rows_do_not_overflow(size: int, backend: str) -> None:
     for value in (0, -128, 127, 85):
         row = np.full((1, size), value, np.int8)
         one = event_counts(row[:, :1], backend="reference")
-        for total, each in zip(event_counts(row, backend=backend), one, strict=True):
+        for code, total in event_counts(row, backend=backend).items():
             assert total.dtype == np.int64
-            assert total.tolist() == [size * int(each[0])] if size else [0]
+            assert total.tolist() == [size * int(one[code][0])] if size else [0]
 
 
 @examples(100)
@@ -63,11 +63,10 @@ def test_long_rows_do_not_overflow(size: int, backend: str) -> None:
 def test_any_axis(data: st.DataObject) -> None:
     n = data.draw(arrays.arrays(np.int8, arrays.array_shapes(max_dims=3, min_side=0, max_side=9)))
     n.flags.writeable = False
-    axis = data.draw(st.integers(-n.ndim, n.ndim - 1))
-    for one, other in zip(
-        event_counts(n, axis), event_counts(n, axis, backend="reference"), strict=True
-    ):
-        np.testing.assert_array_equal(one, other)
+    axis = data.draw(st.one_of(st.none(), st.integers(-n.ndim, n.ndim - 1)))
+    other = event_counts(n, axis, backend="reference")
+    for code, one in event_counts(n, axis).items():
+        np.testing.assert_array_equal(one, other[code])
         assert one.shape == n.sum(axis=axis).shape
 
 
