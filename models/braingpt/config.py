@@ -99,6 +99,7 @@ class BrainGPTConfig:
         if family == "llama" and data.get("mlp_bias"):
             raise ValueError("expected no biases in the feed-forward layers, got mlp_bias = true")
         ours = dict(data.get(_OURS, {}))
+        data = _old_style(data)
         heads = data["num_attention_heads"]
         size = data.get("head_dim") or (
             data["hidden_size"] // heads if type(heads) is int and heads > 0 else 0
@@ -176,6 +177,19 @@ _REQUIRED = (
     "num_hidden_layers",
     "num_attention_heads",
 )
+
+
+def _old_style(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With rope_theta and rope_scaling in place of the rope_parameters of transformers 5."""
+    rotary = data.get("rope_parameters")
+    part = (rotary or data).get("partial_rotary_factor", 1)
+    if part not in (1, None):
+        raise ValueError(f"expected rotary positions on whole heads, got a part of {part}")
+    if not rotary:
+        return data
+    kept = {name: rotary[name] for name in ("rope_theta",) if name in rotary}
+    scaled = rotary.get("rope_type", "default") != "default"
+    return {**data, **kept, "rope_scaling": dict(rotary) if scaled else None}
 
 
 def check_scaling(scaling: Mapping[str, Any] | None) -> None:

@@ -5,8 +5,17 @@ from neurosim.models.tensor_files.reader import (
     SINGLE,
     TensorFolder,
     check_finite,
+    find_files,
     item_size,
 )
 from neurosim.models.tensor_files.writer import TensorWriter
 
-__all__ = ["INDEX", "SINGLE", "TensorFolder", "TensorWriter", "check_finite", "item_size"]
+__all__ = [
+    "INDEX",
+    "SINGLE",
+    "TensorFolder",
+    "TensorWriter",
+    "check_finite",
+    "find_files",
+    "item_size",
+]
