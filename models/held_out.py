@@ -14,9 +14,11 @@ import numpy.typing as npt
 
 from neurosim.models.checkpoint import LoadedModel
 from neurosim.models.evaluation import bits_per_byte, logits_of, token_losses
+from neurosim.models.loading import LoadedBrainGPT
 from neurosim.models.ngram import KneserNey
 from neurosim.models.spike_transformer import SpikeTransformer
 from neurosim.models.spike_transformer_folded import FoldedSpikeTransformer
+from neurosim.models.text.chat_tokenizer import ChatTokenizer
 from neurosim.models.text.fetch import fetch
 from neurosim.models.text.sources import SOURCES
 from neurosim.models.text.tokenizer import Tokenizer, split_stream
@@ -39,7 +41,7 @@ def available_sources(tell: Tell) -> list[str]:
     return found
 
 
-def test_stream(tokenizer: Tokenizer) -> npt.NDArray[np.uint16]:
+def test_stream(tokenizer: Tokenizer) -> npt.NDArray[np.unsignedinteger]:
     """The held-out stream (L,): test documents of the vital summaries, each ended."""
     return split_stream("test", tokenizer, sources=[TEST_SOURCE])
 
@@ -55,6 +57,38 @@ def held_out(
     runner = FoldedSpikeTransformer.fold(model) if isinstance(model, SpikeTransformer) else model
     losses = token_losses(logits_of(runner), stream, model.config.context, most)
     return bits_per_byte(losses, stream[1 : len(losses) + 1], loaded.tokenizer)
+
+
+def held_out_tokens(
+    tokenizer: Tokenizer | ChatTokenizer, tokens: int
+) -> npt.NDArray[np.unsignedinteger]:
+    """The first `tokens` + 1 of the held-out stream; where test is short, validation follows."""
+    fetch([TEST_SOURCE])
+    stream: npt.NDArray[np.unsignedinteger] = split_stream("test", tokenizer, sources=[TEST_SOURCE])
+    if len(stream) <= tokens:
+        more = split_stream("validation", tokenizer, sources=[TEST_SOURCE])
+        stream = np.concatenate([stream, more])
+    return stream[: tokens + 1]
+
+
+def quality(
+    loaded: LoadedBrainGPT,
+    stream: npt.NDArray[np.integer],
+    window: int,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Perplexity per token and bits per byte of a stream, in windows that start afresh."""
+    losses = token_losses(logits_of(loaded.model), stream, window, None, tell)
+    return {
+        "model": loaded.name,
+        "how": repr(loaded.model),
+        "tokens": len(losses),
+        "window": window,
+        "nats_per_token": float(losses.mean()),
+        "standard_error": float(losses.std() / np.sqrt(len(losses))),
+        "perplexity": float(np.exp(losses.mean())),
+        "bits_per_byte": bits_per_byte(losses, stream[1 : len(losses) + 1], loaded.tokenizer),
+    }
 
 
 def ngram_bits_per_byte(

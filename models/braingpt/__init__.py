@@ -1,7 +1,6 @@
 """BrainGPT: Qwen2 and Llama models whose linear layers exchange spike counts."""
 
 from neurosim.models.braingpt.config import QWEN25_3B, BrainGPTConfig
-from neurosim.models.braingpt.engine import Engine
 from neurosim.models.braingpt.loading import load
 from neurosim.models.braingpt.model import BrainGPT, Options
 from neurosim.models.braingpt.sites import EventCounter, SiteRecord, site_names
@@ -10,7 +9,6 @@ __all__ = [
     "QWEN25_3B",
     "BrainGPT",
     "BrainGPTConfig",
-    "Engine",
     "EventCounter",
     "Options",
     "SiteRecord",

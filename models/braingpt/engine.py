@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels import IntegerWeight, cached_attention, count_linear, row_linear
-from neurosim.kernels.spike_quantise.cpu import quantise_rows
+from neurosim.kernels.spike_quantise.cpu import quantise_by, quantise_rows
 from neurosim.models.braingpt import rows, silu
+from neurosim.models.braingpt.clips import source_of
 from neurosim.models.braingpt.config import BrainGPTConfig
 from neurosim.models.braingpt.model import Options, Staircases, checked_ids, placed
 from neurosim.models.braingpt.rotary import frequencies, tables
@@ -123,7 +124,7 @@ class Engine:
             )
         self.config, self.options, self.threads = stored.config, options, threads
         self.dtype = np.dtype(np.float32)
-        self.weight_bits = weight_bits
+        self.clips = stored.clips
         read = _Reader(stored, weight_bits)
         self._table = read.matrix("model.embed_tokens.weight", least=8)
         layers = []
@@ -242,7 +243,7 @@ class _Step:
         config = engine.config
         self.config, self.shape, self.listener = config, shape, listener
         self.threads, self.levels = engine.threads, np.float32(engine.options.levels)
-        self.layer = 0
+        self.layer, self.clips = 0, engine.clips
         self.normal = np.empty((size, config.hidden_size), np.float32)
         self.hidden = np.empty((size, config.intermediate_size), np.float32)
         self.table = np.empty(255, np.float32)
@@ -255,6 +256,10 @@ class _Step:
         scales = np.empty(len(x), np.float32)
         if not quantise_rows(x, self.levels, counts, scales):
             raise ValueError(f"{site}: values are not finite; the weights are damaged")
+        clip = self.clips.get(source_of(site), 1.0) if self.clips else 1.0
+        if clip != 1:
+            scales *= np.float32(clip)
+            quantise_by(x, self.levels, counts, scales)
         if self.listener is not None:
             self._tell(site, counts, scales, fan_out)
         return counts, scales

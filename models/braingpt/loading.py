@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from neurosim.models.braingpt.engine import Engine
 from neurosim.models.braingpt.model import BrainGPT, Options, Staircases
 from neurosim.models.braingpt.silu import read_staircase
 from neurosim.models.braingpt.stored import StoredModel
@@ -88,6 +87,8 @@ def load(
     if backend == "cpu" and kind != np.float32:
         raise ValueError(f"backend 'cpu' computes in float32, got {kind}; choose backend='numpy'")
     if backend == "cpu" or (backend == "auto" and fits):
+        from neurosim.models.braingpt.engine import Engine
+
         return Engine(stored, options, weight_bits, threads, staircases, progress)
     if weight_bits is not None:
         raise ValueError("weight_bits are for backend 'cpu'; convert with --weight-bits instead")
@@ -96,7 +97,7 @@ def load(
 
         return from_weights(config, stored.floats, options, staircases)
     weights = {name: stored.floats(name) for name in config.weight_shapes()}
-    return BrainGPT(config, weights, options, kind, staircases)
+    return BrainGPT(config, weights, options, kind, staircases, stored.clips)
 
 
 def _float(dtype: Any) -> np.dtype[Any]:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from neurosim.kernels import spike_quantise
 from neurosim.models.braingpt import silu as silus
+from neurosim.models.braingpt.clips import source_of
 from neurosim.models.braingpt.config import ATTENTIONS, MODES, SILUS, BrainGPTConfig
 from neurosim.models.braingpt.rotary import frequencies, rotate, tables
 from neurosim.models.braingpt.sites import Listener
@@ -138,6 +139,7 @@ class BrainGPT:
         options: see `Options`.
         dtype: float64 or float32, of everything.
         staircases: one mapping of SiLU parameters per layer; needed by silu="staircase".
+        clips: clip factor of sites, see `clips.py`.
     """
 
     def __init__(
@@ -147,7 +149,9 @@ class BrainGPT:
         options: Options,
         dtype: npt.DTypeLike = np.float64,
         staircases: Staircases | None = None,
+        clips: Mapping[str, float] | None = None,
     ) -> None:
+        self.clips = dict(clips or {})
         self.config, self.options, self.dtype = config, options, np.dtype(dtype)
         self._weights = {name: array.astype(self.dtype) for name, array in weights.items()}
         self._staircases = staircases
@@ -164,7 +168,8 @@ class BrainGPT:
     def with_options(self, **changes: Any) -> BrainGPT:
         """The same weights with other options."""
         options = replace(self.options, **changes)
-        return BrainGPT(self.config, self._weights, options, self.dtype, self._staircases)
+        given = (self._staircases, self.clips)
+        return BrainGPT(self.config, self._weights, options, self.dtype, *given)
 
     def new_cache(self) -> Cache:
         """An empty cache, for `model(ids, cache)`: each call adds its tokens."""
@@ -223,13 +228,17 @@ class _Pass:
         cos, sin = tables(model._frequency, positions)
         self.cos, self.sin = cos[:, None], sin[:, None]
 
-    def quantise(self, x: Floats, site: str = "", fan_out: int = 0) -> Floats:
+    def quantise(self, x: Floats, site: str, fan_out: int = 0) -> Floats:
         """Spike counts times their scale."""
         if not self.spiking:
             return x
         scale = "tensor" if self.options.mode == "reference" else "token"
         counts, unit = spike_quantise(x, self.options.bits, scale, backend="reference")
-        if self.listener is not None and site:
+        clip = self.model.clips.get(source_of(site), 1.0)
+        if clip != 1:
+            unit = unit * x.dtype.type(clip)
+            counts, _ = spike_quantise(x, self.options.bits, unit, backend="reference")
+        if self.listener is not None:
             self.listener.site(site, counts, unit, fan_out)
         return np.asarray(counts.astype(x.dtype) * unit)
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from neurosim.kernels import IntegerWeight
 from neurosim.models.braingpt import names
+from neurosim.models.braingpt.clips import read_clips
 from neurosim.models.braingpt.config import BrainGPTConfig
 from neurosim.models.tensor_files import TensorFolder, check_finite
 
@@ -44,6 +45,7 @@ class StoredModel:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.config = read_config(self.folder)
+        self.clips = read_clips(self.folder, self.config.num_hidden_layers)
         self.tensors = TensorFolder(self.folder)
         self._key = {names.plain(key): key for key in self.tensors.names}
         for name, shape in self.config.weight_shapes().items():

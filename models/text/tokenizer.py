@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from neurosim.models.text import cache
+from neurosim.models.text.chat_tokenizer import ChatTokenizer
 from neurosim.models.text.cleaning import Document
 from neurosim.models.text.corpus import load_split
 from neurosim.models.text.detokeniser import Detokeniser, token_bytes
@@ -147,23 +148,28 @@ def document_text(document: Document) -> str:
 
 
 def token_stream(
-    documents: Sequence[Document], tokenizer: Tokenizer, seed: int
-) -> NDArray[np.uint16]:
-    """All documents in one stream, shuffled by `seed`, each followed by end-of-text; (L,)."""
-    if tokenizer.vocab_size > 1 << 16:
-        raise ValueError(f"expected at most {1 << 16} tokens, got {tokenizer.vocab_size}")
+    documents: Sequence[Document], tokenizer: Tokenizer | ChatTokenizer, seed: int
+) -> NDArray[np.unsignedinteger]:
+    """All documents in one stream, shuffled by `seed`, each followed by end-of-text; (L,).
+
+    uint16, or uint32 for vocabularies of more than 65,536 tokens.
+    """
+    kind = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
     order = np.random.default_rng(seed).permutation(len(documents))
     pieces = []
     for start in range(0, len(order), _BATCH):
         texts = [document_text(documents[i]) for i in order[start : start + _BATCH]]
         for ids in tokenizer.encode_many(texts):
-            pieces.append(np.array([*ids, tokenizer.end_of_text], dtype=np.uint16))
-    return np.concatenate(pieces) if pieces else np.zeros(0, np.uint16)
+            pieces.append(np.array([*ids, tokenizer.end_of_text], dtype=kind))
+    return np.concatenate(pieces) if pieces else np.zeros(0, kind)
 
 
 def split_stream(
-    split: str, tokenizer: Tokenizer, seed: int = 0, sources: Iterable[str] | None = None
-) -> NDArray[np.uint16]:
+    split: str,
+    tokenizer: Tokenizer | ChatTokenizer,
+    seed: int = 0,
+    sources: Iterable[str] | None = None,
+) -> NDArray[np.unsignedinteger]:
     """The token stream of one split of the cached texts; itself cached, read-only; (L,)."""
     path = stream_path(split, tokenizer, seed, sources)
     if not path.exists():
@@ -171,12 +177,15 @@ def split_stream(
         temporary = path.with_name(f".{os.getpid()}-{path.name}")
         np.save(temporary, token_stream(load_split(split, sources), tokenizer, seed))
         temporary.replace(path)
-    stream: NDArray[np.uint16] = np.load(path, mmap_mode="r")
+    stream: NDArray[np.unsignedinteger] = np.load(path, mmap_mode="r")
     return stream
 
 
 def stream_path(
-    split: str, tokenizer: Tokenizer, seed: int = 0, sources: Iterable[str] | None = None
+    split: str,
+    tokenizer: Tokenizer | ChatTokenizer,
+    seed: int = 0,
+    sources: Iterable[str] | None = None,
 ) -> Path:
     """Where `split_stream` keeps a stream: by tokenizer, split, seed and the texts' hashes."""
     names = {s.name for s in SOURCES} if sources is None else {source(n).name for n in sources}

@@ -12,9 +12,18 @@ from rich.table import Table
 
 from neurosim.chip import ChipDescription, load_chip, parse_values, with_values
 from neurosim.cli._chip_options import add_chips, add_set
+from neurosim.cli._model_options import add_model_options, load_with_progress
 from neurosim.kernels import fast_blas
 from neurosim.models.checkpoint import DEFAULT, TWIN, LoadedModel, load
-from neurosim.models.held_out import compare_held_out, held_out, test_stream
+from neurosim.models.held_out import (
+    TEST_SOURCE,
+    compare_held_out,
+    held_out,
+    held_out_tokens,
+    quality,
+    test_stream,
+)
+from neurosim.models.loading import LoadedBrainGPT, is_braingpt
 from neurosim.pipeline import chip_bits_per_byte, spiking
 
 
@@ -27,11 +36,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_set(parser)
     add_chips(parser)
-    parser.add_argument("--tokens", type=int, default=512, help="tokens on the chip (default 512)")
+    parser.add_argument(
+        "--tokens", type=int, default=512, help="on the chip, or of a BrainGPT (default 512)"
+    )
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[0, 1, 2], help="chips to draw (default 0 1 2)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON only")
+    parser.add_argument(
+        "--window", type=int, default=512, help="tokens a BrainGPT reads at once (default 512)"
+    )
+    add_model_options(parser)
+
+
+def _braingpt(options: argparse.Namespace, console: Console, errors: Console) -> int:
+    """Perplexity of a BrainGPT, Qwen2 or Llama folder on held-out text."""
+    for name in ("chip", "set"):
+        if getattr(options, name):
+            raise ValueError(f"--{name} is for the spiking transformer; leave it out here")
+    if options.window < 1:
+        raise ValueError(f"expected --window >= 1, got {options.window}")
+    loaded = load_with_progress(options)
+    assert isinstance(loaded, LoadedBrainGPT)
+    stream = held_out_tokens(loaded.tokenizer, options.tokens)
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        task = progress.add_task("windows", total=None)
+        result = quality(
+            loaded,
+            stream,
+            options.window,
+            lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if options.json:
+        print(json.dumps(result, indent=1))
+        return 0
+    error = result["perplexity"] * result["standard_error"]
+    for line in (
+        f"{result['how']} of {loaded.folder}",
+        f"perplexity {result['perplexity']:.3f} (standard error {error:.3f}), "
+        f"{result['bits_per_byte']:.4f} bits per byte; {result['tokens']} held-out tokens of "
+        f"{TEST_SOURCE}, windows of {options.window}",
+    ):
+        console.print(line, highlight=False)
+    return 0
 
 
 def _on_chip(
@@ -97,6 +144,8 @@ def main(options: argparse.Namespace) -> int:
     console, errors = Console(), Console(stderr=True)
     if options.tokens < 1:
         raise ValueError(f"expected --tokens >= 1, got {options.tokens}")
+    if is_braingpt(options.model):
+        return _braingpt(options, console, errors)
     if not all(0 <= seed < 2**63 for seed in options.seeds):
         raise ValueError(f"expected --seeds from 0 to 2^63 - 1, got {options.seeds}")
     if options.set and not options.chip:
