@@ -180,6 +180,7 @@ class Engine:
         if not (visible == (np.arange(visible.shape[1]) >= first[:, None])).all():
             raise ValueError("expected padding on the left only; move it there")
         cache.reserve(len(found), before + found.shape[1])
+        cache.visible, cache.next_position = visible, visible.sum(axis=1)
         length = max(PIECE // len(found), 1)
         parts = []
         for start in range(0, found.shape[1], length):

@@ -225,6 +225,7 @@ class MlxBrainGPT(nn.Module):
         square = cache is None and mask is None
         cache = MlxCache() if cache is None else cache
         visible, places = placed(found, mask, positions, cache)
+        cache.visible, cache.next_position = visible, visible.sum(axis=1)
         run = _Pass(self, cache, listener, observer, None if square else visible, places)
         return run.forward(mx.array(found.astype(np.int32))), single
 

@@ -109,7 +109,6 @@ def placed(
         if found.shape != ids.shape:
             raise ValueError(f"expected positions of shape {ids.shape}, got {found.shape}")
     visible = new if before is None else np.concatenate([before, new], axis=1)
-    cache.visible, cache.next_position = visible, visible.sum(axis=1)
     return visible, found
 
 
@@ -196,7 +195,9 @@ class BrainGPT:
         """
         found, single = checked_ids(ids, self.config.vocab_size)
         cache = Cache() if cache is None else cache
-        run = _Pass(self, cache, listener, *placed(found, mask, positions, cache))
+        visible, places = placed(found, mask, positions, cache)
+        cache.visible, cache.next_position = visible, visible.sum(axis=1)
+        run = _Pass(self, cache, listener, visible, places)
         logits = run.forward(found, last)
         return logits[0] if single else logits
 
