@@ -1,6 +1,7 @@
 """Accumulate-only spike operations, and the dense helpers around them, each with its backends."""
 
 from neurosim.kernels._available import backends
+from neurosim.kernels.cached_attention import cached_attention
 from neurosim.kernels.count_linear import IntegerWeight, count_linear, row_linear
 from neurosim.kernels.event_counts import event_counts
 from neurosim.kernels.grad_weight import grad_weight
@@ -27,6 +28,7 @@ __all__ = [
     "PackedSpikes",
     "PackedWeight",
     "backends",
+    "cached_attention",
     "count_linear",
     "event_counts",
     "grad_weight",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-
 EventCounts = dict[str, npt.NDArray[np.int64]]
 CODES = ("unary", "bit_plane", "signed_digit", "graded")
 
