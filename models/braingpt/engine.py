@@ -360,11 +360,15 @@ class _Reader:
         if biases:
             bias = np.concatenate([self.vector(f"{at}{name}.bias") for name in names])
         sizes = tuple(part.shape[0] for part in parts)
-        weight: Weight
-        if isinstance(parts[0], IntegerWeight):
+        weight: Weight = parts[0]
+        if len(parts) == 1:
+            return _Projection(weight, bias, names, sizes)
+        if isinstance(weight, IntegerWeight):
             weight = joined([part for part in parts if isinstance(part, IntegerWeight)])
         else:
             weight = np.concatenate([part for part in parts if isinstance(part, np.ndarray)])
+        for name in names:
+            self._stored.release(f"{at}{name}.weight")
         return _Projection(weight, bias, names, sizes)
 
 

@@ -108,6 +108,7 @@ class StoredModel:
                 block = self.tensors.read(key, start, stop).astype(np.float32)
                 check_finite(block, name, start)
             parts.append(IntegerWeight.quantise(block, bits))
+            self.tensors.release(key, start, stop)
         return joined(parts)
 
     def _stored_integers(self, name: str, bits: int) -> IntegerWeight:
@@ -117,6 +118,10 @@ class StoredModel:
         multiplier = self.tensors.read(self._key[f"{name}.multiplier"]) if bits == 4 else None
         shape = self.config.weight_shapes()[name]
         return IntegerWeight(self.tensors.view(key), unit, bits, shape, multiplier)
+
+    def release(self, name: str) -> None:
+        """Give back the memory of a weight that was copied; views of it read the file again."""
+        self.tensors.release(self._key[name])
 
     def staircases(self) -> list[dict[str, npt.NDArray[Any]]] | None:
         """SiLU parameters of every layer, None where the folder has none."""
