@@ -15,16 +15,25 @@ _LARGEST, _MOST = np.float32(7), 63  # of codes and of multipliers
 _SHARES = 9  # multipliers tried for a group, from 0.6 to 1 of the one that holds everything
 
 
+def blocks(groups: int) -> list[tuple[int, int]]:
+    """First group and number of groups of each block: of 16 while there are as many, then of 8, 4,
+    2 and 1."""
+    found, first = [], 0
+    while first < groups:
+        size = min(LANES, 1 << (groups - first).bit_length() - 1)
+        found.append((first, size))
+        first += size
+    return found
+
+
 def places(inputs: int) -> npt.NDArray[np.int64]:
     """Input in each half-byte of a row of codes, (G * 16, 2): low half, high half."""
-    groups = -(-inputs // GROUP)
-    rows = []
-    for first in range(0, groups, LANES):
-        size = min(LANES, groups - first)
+    rows = [np.empty((0, 2), np.int64)]
+    for first, size in blocks(-(-inputs // GROUP)):
         group = GROUP * (first + np.arange(size))
         low = 8 * np.arange(4)[:, None, None] + group[:, None] + np.arange(4)  # (q, j, t)
         rows.append(np.stack([low, low + 4], axis=-1).reshape(-1, 2))
-    return np.concatenate(rows) if rows else np.empty((0, 2), np.int64)
+    return np.concatenate(rows)
 
 
 def integers(
@@ -97,14 +106,25 @@ def quantise_halves(weight: Any, codes: Any, multiplier: Any, scale: Any) -> boo
             multiplier[row, group] = m
             for i in range(GROUP):
                 best[i] = np.uint8(_nearest(values[i], np.float32(m)) + np.float32(8))
-            block, lane = group // LANES, group % LANES
-            size = min(LANES, groups - block * LANES)
-            first = block * LANES * GROUP // 2 + 4 * lane
+            start, size = block_of(group, groups)
+            first = start * GROUP // 2 + 4 * (group - start)
             for q in range(4):
                 for t in range(4):
                     low, high = best[8 * q + t], best[8 * q + 4 + t]
                     codes[row, first + 4 * size * q + t] = low | (high << np.uint8(4))
     return True
+
+
+@inlined
+def block_of(group: int, groups: int) -> tuple[int, int]:
+    """First group and number of groups of the block of a group."""
+    start = group // LANES * LANES
+    size = LANES
+    while start + size > groups or group >= start + size:
+        if start + size <= groups:
+            start += size
+        size //= 2
+    return start, size
 
 
 @inlined

@@ -1,7 +1,7 @@
-"""Products with 4-bit weights: a lane of a vector is a group of inputs, with its multiplier.
+"""Products with 4-bit weights: a lane of a vector belongs to a group of inputs and its multiplier.
 
-A block of 16 groups is 512 inputs: 4 vectors of codes, each of 8 half-bytes in each lane. Sums of
-a group stay in its lane, so the multiplier of every group costs one multiplication a block.
+A block of r groups (16, or 8, 4, 2, 1) has 4 r words of codes: ceil(r / 4) vectors of 16 lanes,
+lane k for group k mod r. Its sums stay in their lanes and cost one multiplication a block.
 """
 
 from __future__ import annotations
@@ -16,162 +16,219 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from neurosim.kernels._jit import compiled
+from neurosim.kernels._jit import compiled, inlined
 from neurosim.kernels._tiles import (
     LANES,
     WORDS,
     added_up,
     constant,
     dot_bytes,
-    first_lanes,
     fused,
     load,
     place,
     store_rows,
 )
-from neurosim.kernels.count_linear._codes import GROUP
+from neurosim.kernels.count_linear._codes import GROUP, block_of, blocks
 
-_I8, _I64 = ir.IntType(8), ir.IntType(64)
-_VECTORS = 4  # of codes, in a block
-_INPUTS = LANES * GROUP  # of a block
+_I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _FLOATS = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
+_SIZES = (16, 8, 4, 2, 1)
+_VECTOR = 4 * LANES  # counts that meet the low or the high halves of a vector of codes
+
+
+def _vectors(size: int) -> int:
+    """Of codes in a block."""
+    return max(1, size // 4)
+
+
+def _width(groups: int) -> tuple[int, int]:
+    """Elements of a row of counts or floats, and of its base, as arranged."""
+    sizes = [size for _, size in blocks(groups)]
+    return sum(2 * _VECTOR * _vectors(size) for size in sizes), LANES * len(sizes)
 
 
 def arranged(
     counts: npt.NDArray[np.int8],
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int32]]:
-    """Counts (L, I) as `halves_tile` reads them (L, B * 512), and -8 times their sums by group."""
-    length, inputs = counts.shape
-    blocks = -(-inputs // _INPUTS)
-    out = np.zeros((length, blocks * _INPUTS), np.int8)
-    base = np.zeros((length, blocks * LANES), np.int32)
+    """Counts (L, I) in the order of the codes' lanes, and -8 times their sums by group."""
+    width, lanes = _width(-(-counts.shape[1] // GROUP))
+    out = np.zeros((len(counts), width), np.int8)
+    base = np.zeros((len(counts), lanes), np.int32)
     _arrange(counts, out, base)
     return out, base
 
 
 def spread(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Floats (L, I) as `halves_tile` reads them: a vector holds one input of each group."""
-    length, inputs = x.shape
-    blocks = -(-inputs // _INPUTS)
-    out = np.zeros((length, blocks * _INPUTS), x.dtype)
+    """Floats (L, I) in the order of the codes' lanes: a vector holds one input of each group."""
+    out = np.zeros((len(x), _width(-(-x.shape[1] // GROUP))[0]), x.dtype)
     _spread(x, out)
     return out
+
+
+@inlined
+def _starts(group: int, groups: int) -> tuple[int, int, int, int]:
+    """First element and first lane of a group's block, its size, and the group's place in it."""
+    start, size = block_of(group, groups)
+    element, lane = start // LANES * 8 * _VECTOR, start // LANES * LANES
+    at = start // LANES * LANES
+    step = LANES // 2
+    while at < start:  # the blocks of 8, 4, 2 before it
+        if groups & step:
+            at += step
+            element += 2 * _VECTOR * max(1, step // 4)
+            lane += LANES
+        step //= 2
+    return element, lane, size, group - start
 
 
 @compiled
 def _arrange(counts: Any, out: Any, base: Any) -> None:
     length, inputs = counts.shape
-    for row in range(length):
-        for i in range(inputs):
-            group, part, t = i // GROUP, i % GROUP // 4, i % 4
-            lane = group % LANES
-            out[row, group // LANES * _INPUTS + 64 * part + 4 * lane + t] = counts[row, i]
-            base[row, group] -= 8 * counts[row, i]
+    groups = -(-inputs // GROUP)
+    for group in range(groups):
+        element, lane, size, j = _starts(group, groups)
+        end = min(GROUP, inputs - group * GROUP)
+        for row in range(length):
+            total = 0
+            for i in range(end):
+                word = i // 8 * size + j
+                vector, place = word // LANES, word % LANES
+                at = element + (2 * vector + i // 4 % 2) * _VECTOR + 4 * place + i % 4
+                out[row, at] = counts[row, group * GROUP + i]
+                total += counts[row, group * GROUP + i]
+            base[row, lane + j] = -8 * total
 
 
 @compiled
 def _spread(x: Any, out: Any) -> None:
     length, inputs = x.shape
-    for row in range(length):
-        for i in range(inputs):
-            group, place = i // GROUP, i % GROUP
-            out[row, group // LANES * _INPUTS + LANES * place + group % LANES] = x[row, i]
+    groups = -(-inputs // GROUP)
+    for group in range(groups):
+        element, _, size, j = _starts(group, groups)
+        end = min(GROUP, inputs - group * GROUP)
+        for row in range(length):
+            for i in range(end):
+                word = i // 8 * size + j
+                vector, place = word // LANES, word % LANES
+                half = 2 * vector + i // 4 % 2
+                out[row, element + half * _VECTOR + i % 4 * LANES + place] = x[
+                    row, group * GROUP + i
+                ]
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
 def halves_tile(
     typing_context: Any, x: Any, x_first: Any, x_stride: Any, base: Any, base_first: Any,
-    base_stride: Any, codes: Any, code_first: Any, multiplier: Any, m_first: Any, groups: Any,
-    out: Any, out_first: Any, out_stride: Any, rows: Any,
+    base_stride: Any, codes: Any, first_output: Any, multiplier: Any, groups: Any,
+    out: Any, out_first: Any, out_stride: Any, rows: Any, outputs: Any,
 ) -> Any:  # fmt: skip
-    """out[r] = sum_i x[r, i] w[i] m[i / 32] for one output and `rows` rows, a literal.
+    """out[r, o] = sum_i x[r, i] w[o, i] m[o, i / 32]; r < rows, o < outputs: literals.
 
-    x int8 as `arranged`, with its base, and out int32; or float as `spread`, out the same.
+    x int8 as `arranged`, with its base, and out int32; or float as `spread`, out the same. The
+    codes and multipliers of all outputs, flat, of which the first to use has the number
+    `first_output`.
     """
     signature = types.void(
         x, types.intp, types.intp, base, types.intp, types.intp, codes, types.intp, multiplier,
-        types.intp, types.intp, out, types.intp, types.intp, rows,
+        types.intp, out, types.intp, types.intp, rows, outputs,
     )  # fmt: skip
-    height, whole = rows.literal_value, x.dtype.name == "int8"
+    height, width, whole = rows.literal_value, outputs.literal_value, x.dtype.name == "int8"
     vector = WORDS if whole else ir.VectorType(_FLOATS[x.dtype.name], LANES)
     form = ir.VectorType(_I8, 4 * LANES) if whole else vector
-    small = ir.VectorType(_I8, LANES)
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kinds = signature.args
         values, v_first, v_stride, sums, s_first, s_stride = arguments[:6]
-        packed, p_first, factors, f_first, count = arguments[6:11]
-        cells = [cgutils.alloca_once(builder, vector) for _ in range(height)]
+        packed, number, factors, count = arguments[6:10]
+        cells = [cgutils.alloca_once(builder, vector) for _ in range(height * width)]
         for cell in cells:
             builder.store(ir.Constant(vector, None), cell)
 
-        def at(kind: Any, array: Any, vector: Any, first: Any, *more: tuple[Any, int]) -> Any:
-            for term, factor in more:
-                product = builder.mul(term, ir.Constant(_I64, factor))
-                first = builder.add(first, product)
-            return place(context, builder, kind, array, first, vector)
+        def word(value: int) -> Any:
+            return ir.Constant(_I64, value)
 
-        one = ir.Constant(_I64, 1)
+        def times(a: Any, b: int) -> Any:
+            return builder.mul(a, word(b))
 
-        def block(index: Any, size: Any, mask: Any) -> None:
-            words = [
-                load(builder, at(kinds[6], packed, WORDS, p_first, (index, 256), (size, 4 * q)),
-                     WORDS, mask)
-                for q in range(_VECTORS)
-            ]  # fmt: skip
-            m = load(builder, at(kinds[8], factors, small, f_first, (index, LANES)), small, mask)
-            m = builder.zext(m, WORDS)
-            if not whole:
-                m = builder.sitofp(m, vector)
-            held = []
-            for r in range(height):
-                if whole:
-                    where = at(kinds[3], sums, WORDS, s_first, (s_stride, r), (index, LANES))
-                    held.append(load(builder, where, WORDS))
-                else:
-                    held.append(ir.Constant(vector, None))
-            for part in range(8):
-                shifted = words[part // 2]
-                if whole:
-                    if part % 2:
-                        shifted = builder.lshr(shifted, constant(WORDS, 4))
-                    w = builder.and_(shifted, constant(WORDS, 0x0F0F0F0F))
-                    weights = [w]
-                else:
-                    shifts = (4 * (part % 2) + 8 * t for t in range(4))
-                    weights = [_code_as_float(builder, shifted, shift, vector) for shift in shifts]
-                for i, w in enumerate(weights):
-                    for r in range(height):
-                        place_of = 64 * part + LANES * i
-                        where = at(
-                            kinds[0], values, form, v_first,
-                            (v_stride, r), (index, _INPUTS), (one, place_of),
-                        )  # fmt: skip
-                        x_vector = load(builder, where, form)
-                        if whole:
-                            x_words = builder.bitcast(x_vector, WORDS)
-                            held[r] = dot_bytes(builder, held[r], w, x_words)
-                        else:
-                            held[r] = fused(builder, x_vector, w, held[r])
-            for cell, group_sums in zip(cells, held, strict=True):
-                total = builder.load(cell)
-                if whole:
-                    total = builder.add(total, builder.mul(group_sums, m))
-                else:
-                    total = fused(builder, group_sums, m, total)
-                builder.store(total, cell)
+        # Where a block starts: element of x, lane of base, group; the same for all outputs.
+        element, lane, group = (cgutils.alloca_once(builder, _I64) for _ in range(3))
+        for counter in (element, lane, group):
+            builder.store(word(0), counter)
 
-        lanes = ir.Constant(_I64, LANES)
-        with cgutils.for_range(builder, builder.sdiv(count, lanes)) as loop:
-            block(loop.index, lanes, None)
-        rest = builder.srem(count, lanes)
-        with builder.if_then(builder.icmp_signed(">", rest, ir.Constant(_I64, 0))):
-            block(builder.sdiv(count, lanes), rest, first_lanes(builder, rest, LANES))
+        def of_row(first: Any, stride: Any, row: int, counter: Any, more: int = 0) -> Any:
+            start = builder.add(first, times(stride, row))
+            return builder.add(start, builder.add(builder.load(counter), word(more)))
+
+        def block(size: int) -> None:
+            lanes = min(LANES, 4 * size)
+            for o in range(width):
+                output = builder.add(number, word(o))
+                g = builder.add(builder.mul(output, count), builder.load(group))
+                small = ir.VectorType(_I8, size)
+                m = load(builder, place(context, builder, kinds[8], factors, g, small), small)
+                m = builder.zext(m, ir.VectorType(_I32, size))
+                order = ir.Constant(WORDS, [k % size for k in range(LANES)])
+                m = builder.shuffle_vector(m, m, order)
+                if not whole:
+                    m = builder.sitofp(m, vector)
+                held = []
+                for r in range(height):
+                    at = of_row(s_first, s_stride, r, lane)
+                    start = place(context, builder, kinds[3], sums, at, WORDS) if whole else None
+                    held.append(load(builder, start, WORDS) if whole else ir.Constant(vector, None))
+                for v in range(_vectors(size)):
+                    at = builder.add(times(g, GROUP // 2), word(_VECTOR * v))
+                    part = ir.VectorType(_I32, lanes)
+                    words = load(builder, place(context, builder, kinds[6], packed, at, part), part)
+                    if lanes < LANES:
+                        padded = [k if k < lanes else lanes for k in range(LANES)]
+                        nothing = ir.Constant(part, None)
+                        words = builder.shuffle_vector(words, nothing, ir.Constant(WORDS, padded))
+                    for half in range(2):
+                        for i, w in enumerate(_weights(builder, words, half, vector)):
+                            more = (2 * v + half) * _VECTOR + LANES * i
+                            for r in range(height):
+                                at = of_row(v_first, v_stride, r, element, more)
+                                start = place(context, builder, kinds[0], values, at, form)
+                                x_vector = load(builder, start, form)
+                                if whole:
+                                    x_words = builder.bitcast(x_vector, WORDS)
+                                    held[r] = dot_bytes(builder, held[r], w, x_words)
+                                else:
+                                    held[r] = fused(builder, x_vector, w, held[r])
+                for r, group_sums in enumerate(held):
+                    cell = cells[r * width + o]
+                    total = builder.load(cell)
+                    if whole:
+                        total = builder.add(total, builder.mul(group_sums, m))
+                    else:
+                        total = fused(builder, group_sums, m, total)
+                    builder.store(total, cell)
+            steps = (2 * _VECTOR * _vectors(size), LANES, size)
+            for counter, step in zip((element, lane, group), steps, strict=True):
+                builder.store(builder.add(builder.load(counter), word(step)), counter)
+
+        with cgutils.for_range(builder, builder.sdiv(count, word(LANES))):
+            block(LANES)
+        for size in _SIZES[1:]:
+            present = builder.icmp_signed("!=", builder.and_(count, word(size)), word(0))
+            with builder.if_then(present):
+                block(size)
         total = added_up(builder, [builder.load(cell) for cell in cells])
-        store_rows(context, builder, kinds[11], arguments[11], total, height, 1, *arguments[12:14])
+        store_rows(
+            context, builder, kinds[10], arguments[10], total, height, width, *arguments[11:13]
+        )
         return context.get_dummy_value()
 
     return signature, code
+
+
+def _weights(builder: Any, words: Any, half: int, vector: Any) -> list[Any]:
+    """Of the low or high halves of 16 words: all four bytes together, w + 8; or one by one, w."""
+    if vector == WORDS:
+        shifted = builder.lshr(words, constant(WORDS, 4)) if half else words
+        return [builder.and_(shifted, constant(WORDS, 0x0F0F0F0F))]
+    return [_code_as_float(builder, words, 4 * half + 8 * t, vector) for t in range(4)]
 
 
 def _code_as_float(builder: Any, words: Any, shift: int, vector: Any) -> Any:
@@ -180,13 +237,13 @@ def _code_as_float(builder: Any, words: Any, shift: int, vector: Any) -> Any:
     return builder.sitofp(builder.sub(half, constant(WORDS, 8)), vector)
 
 
-def _counts_by(height: int) -> Callable[..., None]:
+def _counts_by(height: int, width: int) -> Callable[..., None]:
     @compiled
     def products(
         codes: Any, multiplier: Any, counts: Any, base: Any, out: Any,
         first_row: int, end_row: int, first: int, end: int,
     ) -> None:  # fmt: skip
-        (outputs, width), groups = codes.shape, multiplier.shape[1]
+        outputs, groups = multiplier.shape
         rows, inputs, bases, lanes = (
             counts.reshape(-1),
             counts.shape[1],
@@ -194,30 +251,43 @@ def _counts_by(height: int) -> Callable[..., None]:
             base.shape[1],
         )
         packed, factors, sums = codes.reshape(-1), multiplier.reshape(-1), out.reshape(-1)
+        whole = first + (end - first) // width * width
         for row in range(first_row, end_row, height):
-            for o in range(first, end):
+            x, b, to = row * inputs, row * lanes, row * outputs
+            for o in range(first, whole, width):
                 halves_tile(
-                    rows, row * inputs, inputs, bases, row * lanes, lanes, packed, o * width,
-                    factors, o * groups, groups, sums, row * outputs + o, outputs, height,
+                    rows, x, inputs, bases, b, lanes, packed, o, factors, groups,
+                    sums, to + o, outputs, height, width,
+                )  # fmt: skip
+            for o in range(whole, end):
+                halves_tile(
+                    rows, x, inputs, bases, b, lanes, packed, o, factors, groups,
+                    sums, to + o, outputs, height, 1,
                 )  # fmt: skip
 
     return products
 
 
-def _rows_by(height: int) -> Callable[..., None]:
+def _rows_by(height: int, width: int) -> Callable[..., None]:
     @compiled
     def products(
         codes: Any, multiplier: Any, x: Any, scale: Any, out: Any,
         first_row: int, end_row: int, first: int, end: int,
     ) -> None:  # fmt: skip
-        (outputs, width), groups = codes.shape, multiplier.shape[1]
+        outputs, groups = multiplier.shape
         rows, inputs = x.reshape(-1), x.shape[1]
         packed, factors, sums = codes.reshape(-1), multiplier.reshape(-1), out.reshape(-1)
+        whole = first + (end - first) // width * width
         for row in range(first_row, end_row, height):
-            for o in range(first, end):
+            for o in range(first, whole, width):
                 halves_tile(
-                    rows, row * inputs, inputs, rows, 0, 0, packed, o * width,
-                    factors, o * groups, groups, sums, row * outputs + o, outputs, height,
+                    rows, row * inputs, inputs, rows, 0, 0, packed, o, factors, groups,
+                    sums, row * outputs + o, outputs, height, width,
+                )  # fmt: skip
+            for o in range(whole, end):
+                halves_tile(
+                    rows, row * inputs, inputs, rows, 0, 0, packed, o, factors, groups,
+                    sums, row * outputs + o, outputs, height, 1,
                 )  # fmt: skip
         for row in range(first_row, end_row):
             for o in range(first, end):
@@ -226,7 +296,7 @@ def _rows_by(height: int) -> Callable[..., None]:
     return products
 
 
-_COUNTS = {height: _counts_by(height) for height in (1, 2, 4)}
-_ROWS = {height: _rows_by(height) for height in (1, 2, 4)}
+_COUNTS = {1: _counts_by(1, 4), 2: _counts_by(2, 2), 4: _counts_by(4, 2)}
+_ROWS = {1: _rows_by(1, 4), 2: _rows_by(2, 2), 4: _rows_by(4, 1)}
 count_products = _COUNTS.__getitem__
 row_products = _ROWS.__getitem__

@@ -25,9 +25,9 @@ class IntegerWeight:
     4     w m, w -7..7, m 1..63 for 32 inputs      uint8 (O, 16 G), w + 8 in half a byte
 
     With 4 bits the inputs are in G = ceil(I / 32) groups; those beyond I are zeros (half-bytes 8).
-    Groups lie in blocks of 16 (the last may have fewer), so that a vector holds one 32-bit word of
-    each group of a block: word q r + j of a block of r groups holds inputs 8 q .. 8 q + 7 of its
-    group j, byte t input 8 q + t in its low half and input 8 q + 4 + t in its high half.
+    Groups lie in blocks of 16, the rest in blocks of 8, 4, 2 and 1, so that vectors hold whole
+    blocks: 32-bit word q r + j of a block of r groups holds inputs 8 q .. 8 q + 7 of its group j,
+    byte t input 8 q + t in its low half and input 8 q + 4 + t in its high half.
 
     Attributes:
         codes: C-contiguous; read-only and memory-mapped arrays are used in place.
