@@ -177,6 +177,17 @@ def find_files(path: Path) -> list[Path]:
     raise ValueError(f"{path}: expected {SINGLE} or {INDEX} with its shards, found {found}")
 
 
+def _map(file: Path) -> mmap.mmap:
+    with file.open("rb") as stream:
+        try:
+            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise ValueError(
+                f"{file}: {file.stat().st_size / 1e9:.1f} GB cannot be mapped into memory "
+                f"({error.strerror}); raise the limit of address space (ulimit -v unlimited)"
+            ) from error
+
+
 class TensorFolder:
     """The tensors of a safetensors file or folder; only what is read comes into memory.
 
@@ -207,8 +218,7 @@ class TensorFolder:
                     first = self._entries[name].file.name
                     raise ValueError(f"{file}: tensor {name} is also in {first}; {_AGAIN}")
                 self._entries[name] = entry
-            with file.open("rb") as stream:
-                self._maps[file] = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            self._maps[file] = _map(file)
         for name, shard in (where or {}).items():
             if name not in self._entries:
                 raise ValueError(f"{self.path / shard}: no tensor {name}, which {INDEX} promises")

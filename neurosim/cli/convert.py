@@ -77,6 +77,7 @@ def main(options: argparse.Namespace) -> int:
         TaskProgressColumn(),
         TimeElapsedColumn(),
         console=console,
+        transient=True,
     ) as bar:
         task = bar.add_task("weights", total=None)
 
