@@ -4,8 +4,8 @@
         [--staircase FILE] [--only NAME ...]
 
 FLOAT_FOLDER has float weights (`neurosim convert smollm2-135m DIR --weight-bits 32`); the same
-windows of the test split of the vital summaries for every variant. One JSON line a variant, with
-events per multiply-accumulate where they are counted.
+windows of the test split of the vital summaries for every variant. One JSON line a variant. Weights
+are of 8 bits (`neurosim convert`'s default) where nothing else is said.
 """
 
 from __future__ import annotations
@@ -27,18 +27,17 @@ def variants(staircase: Path | None) -> dict[str, LoadOptions]:
     """Name -> how to load."""
     found = {
         "ANN, float32": LoadOptions(mode="ann", backend="mlx"),
-        "8 bits, exact SiLU": LoadOptions(silu="exact"),
-        "8 bits, exact SiLU, 8-bit weights": LoadOptions(silu="exact", weight_bits=8),
+        "8 bits, exact SiLU": LoadOptions(silu="exact", weight_bits=8),
+        "8 bits, table": LoadOptions(silu="table", weight_bits=8),
+        "8 bits, staircase": LoadOptions(silu="staircase", weight_bits=8, staircase=staircase),
+        "6 bits, exact SiLU": LoadOptions(silu="exact", bits=6, weight_bits=8),
+        "4 bits, exact SiLU": LoadOptions(silu="exact", bits=4, weight_bits=8),
         "8 bits, exact SiLU, 4-bit weights": LoadOptions(silu="exact", weight_bits=4),
-        "8 bits, table": LoadOptions(silu="table"),
-        "8 bits, table, 8-bit weights": LoadOptions(silu="table", weight_bits=8),
-        "8 bits, staircase": LoadOptions(silu="staircase", staircase=staircase),
-        "6 bits, exact SiLU": LoadOptions(silu="exact", bits=6),
-        "4 bits, exact SiLU": LoadOptions(silu="exact", bits=4),
-        "8 bits, exact SiLU, spiking attention": LoadOptions(
+        "8 bits, exact SiLU, float weights": LoadOptions(silu="exact"),
+        "8 bits, exact SiLU, float weights, spiking attention": LoadOptions(
             silu="exact", attention="spiking", backend="numpy"
         ),
-        "8 bits, exact SiLU, scale per tensor (reference)": LoadOptions(
+        "8 bits, exact SiLU, float weights, scale per tensor (reference)": LoadOptions(
             mode="reference", silu="exact", backend="numpy"
         ),
     }
@@ -67,7 +66,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[])
     options = parser.parse_args()
     for name, how in variants(options.staircase).items():
-        if options.only and name not in options.only:
+        if options.only and not any(name.startswith(part) for part in options.only):
             continue
         found = measure(options.folder, how, options.tokens, options.window)
         print(json.dumps({"variant": name, **found, "versions": versions()}), flush=True)

@@ -18,6 +18,13 @@ _NAMES = {
     "signed_digit": "signed digits",
     "graded": "graded",
 }
+_SHORT = {
+    "ann": "ANN",
+    "unary": "unary",
+    "bit_plane": "planes",
+    "signed_digit": "digits",
+    "graded": "graded",
+}
 
 
 def terminal(reports: Sequence[Mapping[str, Any]]) -> Group:
@@ -41,8 +48,8 @@ def terminal(reports: Sequence[Mapping[str, Any]]) -> Group:
         ),
     ]
     for report in reports:
-        for arithmetic in report["systems"]:
-            lines += [Text(), _table(report, arithmetic)]
+        lines += [Text(), _systems(report), *_moved(report)]
+    lines += [Text(), _mechanisms(reports[0])]
     stepping = ", ".join(
         f"{joules(value)} in {name}" for name, value in first["stepping_J"].items()
     )
@@ -56,31 +63,53 @@ def terminal(reports: Sequence[Mapping[str, Any]]) -> Group:
     return Group(*lines)
 
 
-def _table(report: Mapping[str, Any], arithmetic: str) -> Table:
-    """One arithmetic at one context: a row per system, a column per mechanism."""
-    systems = report["systems"][arithmetic]
-    names = dict.fromkeys(name for row in systems.values() for name in row["by_mechanism_J"])
-    quantising = [name for name in names if name in ("spike sites", "scales")]
-    columns = [name for name in names if name not in quantising]
-    table = Table(
-        title=f"J/token, context {report['context']}, arithmetic {arithmetic}",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-    )
+def _grid(title: str, names: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("")
-    for name in (*columns, "quantising", "arithmetic", "of ANN", "total", "of ANN"):
-        table.add_column(name, justify="right", overflow="fold")
-    ann = systems["ann"]
-    for system, row in systems.items():
-        parts = row["by_mechanism_J"]
-        table.add_row(
-            _NAMES[system],
-            *(joules(parts.get(name, 0.0)) for name in columns),
-            joules(sum(parts.get(name, 0.0) for name in quantising)),
-            joules(row["arithmetic_J"]),
-            f"{row['arithmetic_J'] / ann['arithmetic_J']:.2f}",
-            joules(row["J_per_token"]),
-            f"{row['J_per_token'] / ann['J_per_token']:.3f}",
-        )
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _systems(report: Mapping[str, Any]) -> Table:
+    """Arithmetic of a token in every number format: a row per system."""
+    formats = report["systems"]
+    columns = [name for each in formats for name in (each, "of ANN")]
+    table = _grid(f"J/token of arithmetic, context {report['context']}", columns)
+    for system in formats["fp32"]:
+        cells = []
+        for rows in formats.values():
+            value = rows[system]["arithmetic_J"]
+            cells += [joules(value), f"{value / rows['ann']['arithmetic_J']:.2f}"]
+        table.add_row(_NAMES[system], *cells)
+    return table
+
+
+def _moved(report: Mapping[str, Any]) -> list[Text]:
+    """What memory adds to every row, and what is then left of the differences."""
+    rows = report["systems"]["int8"]
+    ann = rows["ann"]
+    moved = ann["by_mechanism_J"]
+    shares = ", ".join(
+        f"{_NAMES[name]} {row['J_per_token'] / ann['J_per_token']:.3f}"
+        for name, row in rows.items()
+        if name != "ann"
+    )
+    text = (
+        f"and the same for every row: weights moved {joules(moved['weights moved'])}, key-value "
+        f"cache moved {joules(moved['key-value cache moved'])}; with them, of the ANN in int8: "
+    )
+    return [Text(text + shares)]
+
+
+def _mechanisms(report: Mapping[str, Any]) -> Table:
+    """Where the arithmetic is, in int8: a row per mechanism."""
+    systems = report["systems"]["int8"]
+    title = f"arithmetic by mechanism, int8 linear layers, context {report['context']}"
+    table = _grid(title, [_SHORT[system] for system in systems])
+    names = dict.fromkeys(name for row in systems.values() for name in row["by_mechanism_J"])
+    for name in names:
+        if not name.endswith("moved") and name != "routing":
+            parts = (row["by_mechanism_J"].get(name) for row in systems.values())
+            table.add_row(name, *("" if part is None else joules(part) for part in parts))
     return table

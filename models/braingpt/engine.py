@@ -124,7 +124,7 @@ class Engine:
             )
         self.config, self.options, self.threads = stored.config, options, threads
         self.dtype = np.dtype(np.float32)
-        self.clips = stored.clips
+        self.clips, self.weight_bits = stored.clips, weight_bits or stored.config.weight_bits
         read = _Reader(stored, weight_bits)
         self._table = read.matrix("model.embed_tokens.weight", least=8)
         layers = []

@@ -13,10 +13,18 @@ from rich.text import Text
 
 from neurosim.chip import load_chip, parse_values, with_values
 from neurosim.cli._chip_options import add_chips, add_set
+from neurosim.cli._model_options import (
+    add_model_options,
+    add_sampling,
+    load_with_progress,
+    sampler,
+)
+from neurosim.converted import run_converted
 from neurosim.energy.table import terminal
 from neurosim.energy.units import with_unit
 from neurosim.files import replace_file
 from neurosim.models.checkpoint import DEFAULT
+from neurosim.models.loading import LoadedBrainGPT, is_braingpt
 from neurosim.models.sampling import Sampler
 from neurosim.pipeline import DEFAULT_CHIP, DEFAULT_PROMPT, RunReport, run
 
@@ -27,19 +35,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", default=DEFAULT_PROMPT, help="text to continue")
     parser.add_argument("--tokens", type=int, default=32, help="tokens to generate (default 32)")
     parser.add_argument(
-        "--chip", default=DEFAULT_CHIP, help="a shipped chip or a .toml (default %(default)s)"
+        "--chip", help=f"a shipped chip or a .toml (default {DEFAULT_CHIP}; BrainGPT: none)"
     )
     add_set(parser)
     add_chips(parser)
     parser.add_argument("--seed", type=int, default=0, help="devices, noise and sampling")
-    parser.add_argument("--temperature", type=float, default=Sampler.temperature)
-    parser.add_argument("--top-k", type=int, default=Sampler.top_k)
+    add_sampling(parser, Sampler.temperature, Sampler.top_k)
     parser.add_argument(
         "--check", action="store_true", help="compare every spike with the model's forward pass"
     )
     parser.add_argument("--no-quality", action="store_true", help="skip bits per byte on the chip")
     parser.add_argument("--json", action="store_true", help="print JSON only")
     parser.add_argument("--out", type=Path, help="folder for report.json, events, trace and plots")
+    add_model_options(parser)
 
 
 def run_options(options: argparse.Namespace, progress: Progress) -> RunReport:
@@ -54,10 +62,10 @@ def run_options(options: argparse.Namespace, progress: Progress) -> RunReport:
     return run(
         options.prompt,
         options.model,
-        with_values(load_chip(options.chip), parse_values(options.set)),
+        with_values(load_chip(options.chip or DEFAULT_CHIP), parse_values(options.set)),
         options.tokens,
         options.seed,
-        Sampler(options.temperature, options.top_k),
+        Sampler(options.temperature, options.top_k, top_p=options.top_p),
         options.check,
         not options.no_quality,
         show,
@@ -151,6 +159,39 @@ def _print(report: RunReport, console: Console) -> None:
     console.print(terminal(data))
 
 
+def _converted(options: argparse.Namespace, console: Console) -> int:
+    """Text from a BrainGPT, Qwen2 or Llama folder, its spikes and a token's energy."""
+    for name in ("chip", "set", "check"):
+        if getattr(options, name):
+            raise ValueError(
+                f"--{name} is for the spiking transformer; for a BrainGPT on a chip see "
+                "neurosim.models.braingpt.lower (docs/braingpt.md)"
+            )
+    loaded = load_with_progress(options)
+    assert isinstance(loaded, LoadedBrainGPT)
+    if not options.json:
+        print(options.prompt, end="", flush=True)
+    report = run_converted(
+        loaded,
+        options.prompt,
+        options.tokens,
+        sampler(options),
+        options.seed,
+        show=lambda r: None if options.json else print(r.text, end="", flush=True),
+    )
+    if options.out:
+        text = json.dumps(report.to_dict(), indent=1) + "\n"
+        replace_file(options.out / "report.json", text.encode())
+    if options.json:
+        print(json.dumps(report.to_dict(), indent=1))
+    else:
+        console.print("\n")
+        console.print(report)
+        if options.out:
+            console.print(Text(f"wrote {options.out / 'report.json'}"))
+    return 0
+
+
 def main(options: argparse.Namespace) -> int:
     """Run, print and write; exit status 1 if an exact chip differs from the software."""
     console, errors = Console(), Console(stderr=True)
@@ -158,6 +199,8 @@ def main(options: argparse.Namespace) -> int:
         raise ValueError(f"expected a folder for --out, got the file {options.out}")
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    if is_braingpt(options.model):
+        return _converted(options, console)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     quiet = options.json or not errors.is_terminal
     with Progress(*columns, console=errors, transient=True, disable=quiet) as progress:
