@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ def blocks(groups: int) -> list[tuple[int, int]]:
     return found
 
 
+@functools.cache
 def places(inputs: int) -> npt.NDArray[np.int64]:
     """Input in each half-byte of a row of codes, (G * 16, 2): low half, high half."""
     rows = [np.empty((0, 2), np.int64)]

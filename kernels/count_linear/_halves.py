@@ -16,11 +16,13 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from neurosim.kernels._features import has
 from neurosim.kernels._jit import compiled, inlined
 from neurosim.kernels._tiles import (
     LANES,
     WORDS,
     added_up,
+    call,
     constant,
     dot_bytes,
     fused,
@@ -233,7 +235,11 @@ def _weights(builder: Any, words: Any, half: int, vector: Any) -> list[Any]:
 
 def _code_as_float(builder: Any, words: Any, shift: int, vector: Any) -> Any:
     """w of the half-bytes at a bit of every word."""
-    half = builder.and_(builder.lshr(words, constant(WORDS, shift)), constant(WORDS, 15))
+    shifted = builder.lshr(words, constant(WORDS, shift))
+    if vector.element == _FLOATS["float32"] and has("avx512f"):  # looks at the low four bits
+        table = ir.Constant(vector, [float(k - 8) for k in range(LANES)])
+        return call(builder, "llvm.x86.avx512.permvar.sf.512", vector, table, shifted)
+    half = builder.and_(shifted, constant(WORDS, 15))
     return builder.sitofp(builder.sub(half, constant(WORDS, 8)), vector)
 
 
