@@ -35,6 +35,9 @@ KERNELS: dict[str, tuple[str, ...]] = {
         "spike_attention", "spike_attention_step", "spike_attention_decay",
         "spike_attention_decay_step",
     ),
+    "counts": (
+        "spike_quantise", "event_counts", "count_linear", "row_linear", "cached_attention",
+    ),
     "sdsa": ("sdsa", "sdsa_products", "sdsa_causal"),
     "lif": ("lif_scan",),
     "training": (

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from neurosim.kernels import fast_blas
+from neurosim.kernels.cached_attention import BACKENDS as CACHED
+from neurosim.kernels.count_linear import BACKENDS as COUNTS
+from neurosim.kernels.event_counts import BACKENDS as EVENTS
 from neurosim.kernels.grad_weight import BACKENDS as GRAD_WEIGHT
 from neurosim.kernels.lif_scan import BACKENDS as LIF
 from neurosim.kernels.neuron import BACKENDS as INTEGER
@@ -15,6 +18,7 @@ from neurosim.kernels.spike_attention import BACKENDS as ATTENTION
 from neurosim.kernels.spike_conv2d import BACKENDS as CONV2D
 from neurosim.kernels.spike_linear import BACKENDS as LINEAR
 from neurosim.kernels.spike_linear_lif import BACKENDS as LINEAR_LIF
+from neurosim.kernels.spike_quantise import BACKENDS as QUANTISE
 from neurosim.kernels.spike_taps import BACKENDS as TAPS
 
 _OPERATIONS: dict[str, Mapping[str, Any]] = {
@@ -28,6 +32,10 @@ _OPERATIONS: dict[str, Mapping[str, Any]] = {
     "pack": PACKED,
     "sdsa": SDSA,
     "spike_taps": TAPS,
+    "spike_quantise": QUANTISE,
+    "event_counts": EVENTS,
+    "count_linear": COUNTS,
+    "cached_attention": CACHED,
 }
 
 

@@ -27,6 +27,8 @@ SMALL = {
     "lif_scan": (3, 2, 70), "lif_training": (3, 2, 70), "training_step": (3, 5, 70),
     "attention_training": (2, 33, 16), "sdsa_training": (2, 1, 9, 64),
     "conv2d_training": (2, 4, 5, 3),
+    "spike_quantise": (3, 65), "event_counts": (3, 65), "count_linear": (2, 65, 33),
+    "row_linear": (2, 65, 33), "cached_attention": (3, 17, 6, 2, 16),
 }  # fmt: skip
 NOT_TIMED = {"backends": "tells what can run, computes nothing"}
 
