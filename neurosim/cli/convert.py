@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import resource
 import signal
 import sys
@@ -138,6 +137,9 @@ def _lines(report: dict[str, Any]) -> list[str]:
 
 
 def _size(count: int) -> str:
-    """Bytes as 135.2 MB or 3.1 GB."""
-    power = 3 if count >= 10**9 else 2
-    return f"{count / math.pow(1000, power):.1f} {'GB' if power == 3 else 'MB'}"
+    """Bytes as 35.1 kB, 135.2 MB or 3.1 GB."""
+    power, unit = next(
+        ((power, unit) for power, unit in ((3, "GB"), (2, "MB")) if count >= 1000**power),
+        (1, "kB"),
+    )
+    return f"{count / 1000.0**power:.1f} {unit}"
