@@ -10,6 +10,9 @@ Neuron bank, per channel, with charge a (an integer sum) and threshold 2h (h = `
     signed:   n = sign(a + b) min(floor((|a + b| + h) / 2h), levels)
 which is an integrate-and-fire neuron with reset by subtraction that starts half way. A signed
 channel is an ON and an OFF neuron, of which at most one fires in a window.
+
+The one exception to integers is a `DigitalUnit`: what a model could not fold (a norm, a softmax)
+stands as a block of its own, whose operations are declared, counted and priced.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from neurosim.digital_unit import DigitalUnit as DigitalUnit
 
 Integers = npt.NDArray[np.integer]
 _WORD = 0xFFFFFFFF  # n-gram hashes are of 32 bits
@@ -250,7 +255,16 @@ class Readout:
         return self.width
 
 
-Node = Embedding | Crossbar | DelayCrossbar | NeuronBank | AttentionUnit | Accumulator | Readout
+Node = (
+    Embedding
+    | Crossbar
+    | DelayCrossbar
+    | NeuronBank
+    | AttentionUnit
+    | Accumulator
+    | DigitalUnit
+    | Readout
+)
 _INPUTS: dict[type, tuple[int, int | None]] = {  # fewest and most inputs of each kind of node
     Embedding: (0, 0),
     Crossbar: (1, 1),
@@ -258,6 +272,7 @@ _INPUTS: dict[type, tuple[int, int | None]] = {  # fewest and most inputs of eac
     NeuronBank: (1, 1),
     AttentionUnit: (3, 3),
     Accumulator: (1, None),
+    DigitalUnit: (1, None),
     Readout: (1, 1),
 }
 _SPIKES = (NeuronBank,)
@@ -303,6 +318,9 @@ class Network:
         late = isinstance(target, Accumulator) and isinstance(source, Crossbar | DelayCrossbar)
         if not late:
             _check(position[source.name] < position[target.name], f"{where}: runs backwards")
+        if isinstance(source, DigitalUnit) or isinstance(target, DigitalUnit):
+            self._check_unit_edge(source, target)
+            return
         if isinstance(target, Crossbar | DelayCrossbar | AttentionUnit):
             _check(isinstance(source, _SPIKES), f"{where}: {target.name} reads spikes only")
         else:
@@ -313,6 +331,29 @@ class Network:
         if isinstance(target, Crossbar):
             wanted = int(target.weight.shape[0])
         _check(source.size == wanted, f"{where}: expected {wanted} channels, got {source.size}")
+
+    def _check_unit_edge(self, source: Node, target: Node) -> None:
+        """Units read sums and other units' values; their spikes drive crossbars."""
+        where = f"edge {source.name} -> {target.name}"
+        got = source.size
+        if isinstance(source, DigitalUnit):
+            _check(
+                isinstance(target, Crossbar | DigitalUnit | Readout),
+                f"{where}: a digital unit feeds crossbars, units and read-outs",
+            )
+            got = source.width if isinstance(target, Crossbar) else source.values
+        _check(not isinstance(source, NeuronBank), f"{where}: {target.name} reads sums, not spikes")
+        wanted = target.size
+        if isinstance(target, Crossbar):
+            wanted = int(target.weight.shape[0])
+        elif isinstance(target, DigitalUnit):
+            names = self.sources(target.name)
+            _check(
+                len(target.inputs) == len(names),
+                f"{target.name}: expected {len(target.inputs)} inputs, got {len(names)}",
+            )
+            wanted = target.inputs[names.index(source.name)]
+        _check(got == wanted, f"{where}: expected {wanted} channels, got {got}")
 
     def __getitem__(self, name: str) -> Node:
         for node in self.nodes:

@@ -35,7 +35,7 @@ from neurosim.devices.wire_transfer import transfer
 from neurosim.kernels._aligned import aligned
 from neurosim.kernels._jit import compiled
 
-_ADC_RANGE = 8.0  # full scale in standard deviations of a column with one random spike a row
+_ADC_RANGE = 8.0  # full scale in standard deviations of a column with one random input a row
 
 _CROSSBARS = np.uint64(0xC0557BA5C0557BA5)  # keeps a crossbar's draws apart from the neurons'
 _NOISE = np.uint64(2)  # streams 0 and 1 of a crossbar are the halves of its pairs
@@ -86,6 +86,7 @@ class ProgrammedCrossbar:
         diagonal: bool = False,
         tile: tuple[int, int] = (256, 256),
         dead: npt.NDArray[np.bool_] | None = None,
+        input_rms: float = 1.0,
     ) -> ProgrammedCrossbar:
         """Write `weight` (I, O): finite levels, programming error, drift, stuck cells, wires.
 
@@ -96,6 +97,7 @@ class ProgrammedCrossbar:
             tile: rows and columns of pairs of a tile; each tile has its own drivers and virtual
                 grounds, and a block at its corner if it is not filled.
             dead: tiles that read 0 and cost nothing, (row tiles, column tiles).
+            input_rms: of the counts it is read with, which the converter's range is made for.
         """
         if weight.ndim != 2 or not np.issubdtype(weight.dtype, np.integer):
             raise ValueError(
@@ -129,7 +131,7 @@ class ProgrammedCrossbar:
             codes = 2 ** (adc_bits - 1)
             squares = np.zeros(weight.shape[1], dtype=np.int64)
             square_sums(weight, squares)
-            quietest = np.maximum(_ADC_RANGE * np.sqrt(squares) / codes, 1.0)
+            quietest = np.maximum(_ADC_RANGE * input_rms * np.sqrt(squares) / codes, 1.0)
             steps = np.exp2(np.ceil(np.log2(quietest))).astype(np.int64)
             step = steps if columns_differ else int(steps.max(initial=1))
         return cls(

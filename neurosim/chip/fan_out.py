@@ -13,6 +13,7 @@ from neurosim.network import (
     Accumulator,
     Crossbar,
     DelayCrossbar,
+    DigitalUnit,
     Embedding,
     Network,
     NeuronBank,
@@ -35,10 +36,12 @@ class FanOut:
     targets: tuple[tuple[tuple[str, int], ...], ...]
 
 
-def find_fan_out(bank: NeuronBank, network: Network, layout: Layout) -> FanOut:
+def find_fan_out(bank: NeuronBank | DigitalUnit, network: Network, layout: Layout) -> FanOut:
     """Channels with the same key, one tile for each reader, have the same tree."""
     emits = layout.channel_tile[bank.name]
     readers = [network[name] for name in network.targets(bank.name)]
+    if isinstance(bank, DigitalUnit):  # units and read-outs take its values, not its spikes
+        readers = [node for node in readers if isinstance(node, Crossbar)]
     keys = [emits]
     for reader in readers:
         if isinstance(reader, Crossbar):
@@ -78,14 +81,25 @@ def word_sizes(
     hops: dict[tuple[str, str], tuple[Hops, Hops]] = {}
     spots = np.array(where, dtype=np.int64).reshape(-1, 2)
     for source, target in word_edges(network):
-        ends = spots[layout.channel_tile[source]], spots[layout.channel_tile[target]]
+        ends = tuple(spots[slots] for slots in word_slots(network, layout, source, target))
         between = np.abs(ends[0] // size - ends[1] // size).sum(axis=1)
         within = np.abs(ends[0] - ends[1]).sum(axis=1) - between
-        silent = np.ones(len(within), np.bool_)
-        silent[word_channels(network[source])] = False
-        within[silent] = between[silent] = 0
+        if isinstance(network[source], Embedding):
+            silent = np.ones(len(within), np.bool_)
+            silent[word_channels(network[source])] = False
+            within[silent] = between[silent] = 0
         hops[source, target] = within, between
     return hops
+
+
+def word_slots(network: Network, layout: Layout, source: str, target: str) -> tuple[Hops, Hops]:
+    """From which slot to which each word of an edge travels."""
+    sender, start = network[source], layout.channel_tile[source]
+    if isinstance(sender, DigitalUnit):
+        start = np.full(sender.values, layout.slots[source][0])
+    if isinstance(network[target], DigitalUnit):
+        return start, np.full(start.shape, layout.slots[target][0])
+    return start, layout.channel_tile[target]
 
 
 def word_edges(network: Network) -> list[tuple[str, str]]:
@@ -95,7 +109,10 @@ def word_edges(network: Network) -> list[tuple[str, str]]:
         (source, target)
         for source, target in network.edges
         if not isinstance(nodes[source], NeuronBank)
-        and (isinstance(nodes[target], Accumulator) or isinstance(nodes[source], Accumulator))
+        and (
+            isinstance(nodes[target], Accumulator | DigitalUnit)
+            or isinstance(nodes[source], Accumulator)
+        )
     ]
 
 

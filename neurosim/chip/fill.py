@@ -12,6 +12,7 @@ from neurosim.chip.description import ChipDescription
 from neurosim.chip.faults import dead_channels
 from neurosim.chip.neuron_bank import ChipBank, build_banks
 from neurosim.chip.placement import Placement
+from neurosim.chip.units import input_rms
 from neurosim.network import Crossbar, DelayCrossbar, Network, NeuronBank
 
 Programming = Callable[[int, int], None]
@@ -58,6 +59,7 @@ def program_crossbars(
             diagonal=isinstance(node, DelayCrossbar),
             tile=(int(chip.tile.rows.value), int(chip.tile.columns.value)),
             dead=own.reshape(columns, rows).T if own is not None and own.any() else None,
+            input_rms=input_rms(network, node.name),
         )
         done += int(node.weight.size)
         progress(done, total)

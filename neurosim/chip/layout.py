@@ -7,6 +7,7 @@ block join their column wires: neighbours on one chip. Slots marked as dead stay
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from neurosim.network import (
     AttentionUnit,
     Crossbar,
     DelayCrossbar,
+    DigitalUnit,
     Embedding,
     Network,
     NeuronBank,
@@ -105,6 +107,8 @@ class Layout:
             self._take(node, -(-node.heads // heads), heads * node.head_size)
         elif isinstance(node, Embedding):
             self._add_table(node)
+        elif isinstance(node, DigitalUnit):
+            self._take(node, max(math.ceil(node.memory_bytes / self.memory), 1), node.size + 1)
         else:
             self._take(node, -(-node.size // self.columns), self.columns)
 

@@ -12,6 +12,8 @@
 - An attention unit has whole heads, as many as fit `columns` channels, on each of its tiles. An
   accumulator has `columns` channels a tile. An embedding table is split by channels over as many
   tiles as its bytes need (memory.embedding_bank each). A read-out sits on its source's tiles.
+- A digital unit is one tile and as many more as its tables and caches need (memory.embedding_bank
+  each); sums and other units' values travel to the first of them, its spikes leave from there.
 - Words that a crossbar or embedding writes into an accumulator travel, point to point: an
   accumulator is written from many places and cannot sit beside all of them.
 - Tiles are taken in execution order along a serpentine, so that what follows is near.
@@ -42,6 +44,7 @@ from neurosim.chip.layout import Layout, Slots, TileUse
 from neurosim.chip.multicast import Position, serpentine
 from neurosim.chip.stages import Stages, stages
 from neurosim.network import (
+    DigitalUnit,
     Network,
     NeuronBank,
 )
@@ -162,7 +165,7 @@ def place(network: Network, chip: ChipDescription, chips: int = 1, seed: int = 0
     across, down = _rectangle(chips)
     width, height = across * size[0], down * size[1]
     where = [_position(slot, size, across) for slot in range(layout.end)]
-    banks = [node for node in network if isinstance(node, NeuronBank)]
+    banks = [node for node in network if isinstance(node, NeuronBank | DigitalUnit) and node.size]
     fan_out = {bank.name: find_fan_out(bank, network, layout) for bank in banks}
     packets = {name: tree_sizes(fan, where, size) for name, fan in fan_out.items()}
     words = word_sizes(network, layout, where, size)

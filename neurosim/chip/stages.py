@@ -10,8 +10,10 @@ from neurosim.network import (
     AttentionUnit,
     Crossbar,
     DelayCrossbar,
+    DigitalUnit,
     Network,
     NeuronBank,
+    Node,
     Readout,
 )
 
@@ -47,8 +49,11 @@ def stages(network: Network) -> Stages:
         before = [name for name in sources[node.name] if name in done]
         edge.update({(name, node.name): level[name] for name in before})
         reached = max((level[name] for name in before), default=0)
-        level[node.name] = max(level[node.name], reached + isinstance(node, NeuronBank))
-        ends = any(isinstance(kinds[name], Readout | Accumulator) for name in targets[node.name])
+        level[node.name] = max(level[node.name], reached + _fires(node))
+        ends = any(
+            isinstance(kinds[name], Readout | Accumulator | DigitalUnit)
+            for name in targets[node.name]
+        )
         acts = isinstance(node, Crossbar | DelayCrossbar | AttentionUnit)
         windows = max(windows, level[node.name] + (acts and ends))
         done.add(node.name)
@@ -56,5 +61,10 @@ def stages(network: Network) -> Stages:
             if target in done:
                 level[target] = max(level[target], level[node.name])
                 edge[node.name, target] = level[node.name]
-    banks = {name: level[name] for name, node in kinds.items() if isinstance(node, NeuronBank)}
+    banks = {name: level[name] for name, node in kinds.items() if _fires(node)}
     return Stages(windows, banks, edge)
+
+
+def _fires(node: Node) -> bool:
+    """Whether a node takes a window of its own: neurons, and units that drive crossbars."""
+    return isinstance(node, NeuronBank) or (isinstance(node, DigitalUnit) and node.width > 0)

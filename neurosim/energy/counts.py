@@ -16,6 +16,7 @@ from neurosim.network import (
     AttentionUnit,
     Crossbar,
     DelayCrossbar,
+    DigitalUnit,
     Embedding,
     Network,
     NeuronBank,
@@ -47,6 +48,11 @@ COUNTS: dict[str, str] = {
     "embedding_reads": "words read from the embedding table",
     "value_hops": "word-hops on the mesh: sums on their way to an accumulator or a bank",
     "value_chip_hops": "word-hops between chips",
+    "float_multiplies": "floating-point multiplications of digital units",
+    "float_additions": "floating-point additions and subtractions of digital units",
+    "float_compares": "floating-point comparisons of digital units",
+    "special_functions": "exponentials, divisions, roots, sines and cosines of digital units",
+    "memory_bits": "bits of tables and caches that digital units read and write",
 }
 _WORDS = ("value_hops", "value_chip_hops", "dropped")
 EMITS: dict[type, frozenset[str]] = {
@@ -77,6 +83,22 @@ EMITS: dict[type, frozenset[str]] = {
     ),
     Accumulator: frozenset({"accumulator_reads", "accumulator_writes", "additions", *_WORDS}),
     AttentionUnit: frozenset({"state_reads", "state_writes", "additions", "shifts", *_WORDS}),
+    DigitalUnit: frozenset(
+        {
+            "neuron_spikes",
+            "packets",
+            "hops",
+            "chip_hops",
+            "additions",
+            "shifts",
+            "float_multiplies",
+            "float_additions",
+            "float_compares",
+            "special_functions",
+            "memory_bits",
+            *_WORDS,
+        }
+    ),
     Readout: frozenset(),
 }
 EMITS[DelayCrossbar] = EMITS[Crossbar]
@@ -212,7 +234,8 @@ def multiplies_by_node(nodes: Iterable[Node], edges: Iterable[tuple[str, str]]) 
     numbers: fan-in x fan-out. Attention adds k rows of v and q rows of S only if k and q are
     spikes, and decays by shifting only if the shift is a whole number of bits. Thresholds,
     running sums, look-ups and the scale of the logits (used off the chip) multiply nothing; the
-    per-channel gain of a bank is a charge conversion and is counted as `conversions`.
+    per-channel gain of a bank is a charge conversion and is counted as `conversions`. What digital
+    units multiply depends on the context: the run counts it as `float_multiplies`.
     """
     nodes = tuple(nodes)
     kinds = {node.name: node for node in nodes}
@@ -221,7 +244,7 @@ def multiplies_by_node(nodes: Iterable[Node], edges: Iterable[tuple[str, str]]) 
         sources[target].append(source)
 
     def spikes(name: str, index: int) -> bool:
-        return isinstance(kinds[sources[name][index]], NeuronBank)
+        return isinstance(kinds[sources[name][index]], NeuronBank | DigitalUnit)
 
     result: dict[str, int] = {}
     for node in nodes:
@@ -235,7 +258,7 @@ def multiplies_by_node(nodes: Iterable[Node], edges: Iterable[tuple[str, str]]) 
             count += head_state * _not_a_shift(node.decay_shift)
             if node.fraction_bits != int(node.fraction_bits) or node.fraction_bits < 0:
                 count += node.size  # v scaled by a factor that is not a power of two
-        elif not isinstance(node, Embedding | NeuronBank | Accumulator | Readout):
+        elif not isinstance(node, Embedding | NeuronBank | Accumulator | DigitalUnit | Readout):
             raise ValueError(f"cannot count the multiplications of a {type(node).__name__}")
         result[node.name] = count
     return result

@@ -18,13 +18,14 @@ from neurosim.energy.accelerator import (
 from neurosim.energy.counts import PhaseCounts
 from neurosim.energy.layers import Site, Words, event_crossbar, event_neurons, expected_fetches
 from neurosim.energy.model import STATE_BITS, storage_bits
-from neurosim.energy.prices import PriceList
+from neurosim.energy.prices import PriceList, UnpricedError
 from neurosim.energy.terms import Breakdown, Term
 from neurosim.network import (
     Accumulator,
     AttentionUnit,
     Crossbar,
     DelayCrossbar,
+    DigitalUnit,
     Embedding,
     Network,
     NeuronBank,
@@ -87,6 +88,17 @@ def _digital_node(
     return []
 
 
+def refuse_units(network: Network, where: str) -> None:
+    """`UnpricedError` if a network has digital units: `where` has no floating-point prices."""
+    units = network.of(DigitalUnit)
+    if units:
+        raise UnpricedError(
+            f"no total: {where} has no price for the floating-point work of {len(units)} digital "
+            f"units ({units[0].name}, ...); a BrainGPT is compared with its ANN by "
+            "neurosim.models.braingpt.energy"
+        )
+
+
 def digital_token_energy(
     network: Network,
     prices: PriceList,
@@ -103,6 +115,7 @@ def digital_token_energy(
     decoded at once overlap in time and have attention states of their own.
     """
     phase.check(network)
+    refuse_units(network, "the digital accelerator")
     words = Words()
     table_level = prices.price("embedding_bank").value
     terms: list[Term] = []

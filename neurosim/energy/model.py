@@ -15,8 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from neurosim.energy.counts import PhaseCounts
 from neurosim.energy.prices import Price, PriceList, UnpricedError, load_prices
 from neurosim.energy.terms import Breakdown, Term, integrated, joules_of, priced
@@ -25,6 +23,7 @@ from neurosim.network import (
     AttentionUnit,
     Crossbar,
     DelayCrossbar,
+    DigitalUnit,
     Embedding,
     Integers,
     Network,
@@ -56,6 +55,16 @@ _CHIP_NAMES = {  # price here -> number of the chip description
     "window": "window.duration",
     "word_line_energy": "crossbar.word_line_energy",
     "control": "digital.control",
+}
+
+
+_UNIT_PRICES = {  # count of a digital unit -> price
+    "float_multiplies": "float_multiply",
+    "float_additions": "float_add",
+    "float_compares": "float_compare",
+    "special_functions": "special_function",
+    "additions": "accumulate",
+    "shifts": "shift",
 }
 
 
@@ -107,7 +116,7 @@ def windows_per_token(phase: str, tokens: int, depth: int, streams: int = 1) -> 
 
 def storage_bits(values: Integers) -> int:
     """Bits of a stored signed word that holds every one of `values`: 8, 16, 24, ..."""
-    largest = int(np.abs(values.astype(np.int64)).max(initial=0))
+    largest = max(int(values.max(initial=0)), -int(values.min(initial=0)))
     return 8 * -(-(largest.bit_length() + 1) // 8)
 
 
@@ -173,6 +182,11 @@ def _node_terms(
         if count("neuron_windows") and not joules:
             account.unpriced.add(f"{node.name}: neuron (integrated by the simulator)")
         add("conversion", "conversions", "dac")
+    elif isinstance(node, DigitalUnit):
+        for name, price in _UNIT_PRICES.items():
+            add("digital units", name, price)
+        add("unit memory", "memory_bits", "embedding_bank")
+    if isinstance(node, NeuronBank | DigitalUnit):
         add("routing", "packets", "inject")
         add("routing", "end_packets", "inject")
         for name in ("hops", "end_hops", "chip_hops", "end_chip_hops"):
@@ -183,7 +197,7 @@ def _node_terms(
                 add("routing", name, price, facts.packet_bits[node.name])
             else:
                 account.unpriced.add(f"{node.name}: packet bits")
-    elif isinstance(node, Accumulator):
+    if isinstance(node, Accumulator):
         add("accumulator", "accumulator_reads", "accumulator_bank", node.bits)
         add("accumulator", "accumulator_writes", "accumulator_bank", node.bits)
         add("accumulator", "additions", "accumulate")

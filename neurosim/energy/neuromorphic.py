@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 
 from neurosim.energy.counts import PhaseCounts
+from neurosim.energy.digital import refuse_units
 from neurosim.energy.model import storage_bits, windows_per_token
 from neurosim.energy.prices import PriceList, UnpricedError, load_prices
 from neurosim.energy.terms import Breakdown, Term, priced
@@ -121,6 +122,7 @@ def neuromorphic_token_energy(
         UnpricedError: names everything counted that the profile has no price for.
     """
     phase.check(network)
+    refuse_units(network, "a published neuromorphic chip")
     prices = load_prices(profile) if isinstance(profile, str) else profile
     terms: list[Term] = []
     unpriced: set[str] = set()

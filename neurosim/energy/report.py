@@ -10,7 +10,7 @@ from neurosim.energy.counts import PhaseCounts, multiplies
 from neurosim.energy.model import Placed, token_energy
 from neurosim.energy.prices import PriceList
 from neurosim.energy.terms import Breakdown
-from neurosim.network import Accumulator, Network
+from neurosim.network import Accumulator, DigitalUnit, Network
 from neurosim.quantity import weakest
 
 PHASES = ("prefill", "decode")
@@ -38,6 +38,10 @@ ASSUMES = (
     "bipolar word lines: a signed (ON and OFF) channel drives one row with pulses of both signs; "
     "two rows a channel would take more tiles and static power",
     "a convolution's taps are pairs of a diagonal array, each read alone",
+)
+UNIT_TIME = (
+    "time of the digital units, which act between two windows; their working memory beyond tables "
+    "and caches"
 )
 UNCOUNTED_WORDS = "words moved over the mesh to and from accumulators"
 
@@ -73,7 +77,8 @@ class EnergyReport:
             for name, value in phase.totals().items():
                 totals[name] = totals.get(name, 0) + value
         tokens = sum(phase.tokens for phase in self.counts.values())
-        return {**totals, "multiplies": self.multiplies * tokens}
+        of_units = totals["float_multiplies"]
+        return {**totals, "multiplies": self.multiplies * tokens + of_units}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, J per token; tables and plots are made from it alone."""
@@ -151,4 +156,6 @@ def energy_report(
     extra = () if moved or not network.of(Accumulator) else (UNCOUNTED_WORDS,)
     if any(phase.seconds is None for phase in phases.values()):
         extra = (*extra, UNTIMED)
+    if network.of(DigitalUnit):
+        extra = (*extra, UNIT_TIME)
     return EnergyReport(breakdowns, dict(phases), multiplies(network), (*EXCLUDES, *extra), flags)

@@ -21,6 +21,7 @@ from neurosim.network import (
     AttentionUnit,
     Crossbar,
     DelayCrossbar,
+    DigitalUnit,
     Embedding,
     NeuronBank,
     Readout,
@@ -49,6 +50,8 @@ def _action(work: Workspace, name: str) -> Action:
         return _bank(work, node, sources[0])
     if isinstance(node, AttentionUnit):
         return _attention(work, node, sources)
+    if isinstance(node, DigitalUnit):
+        return _unit(work, node, sources)
     return _readout(work, node, sources[0])
 
 
@@ -219,6 +222,50 @@ def _attention(work: Workspace, node: AttentionUnit, sources: Sequence[str]) -> 
         )
 
     return act
+
+
+def _unit(work: Workspace, node: DigitalUnit, sources: Sequence[str]) -> Action:
+    for name in sources:
+        if not isinstance(work.network[name], Embedding):  # which counts its own
+            _send_words(work, name, node.name)
+    fire = _unit_spikes(work, node) if node.size else None
+
+    def act() -> None:
+        inputs = [work.value[name] for name in sources]
+        spikes, values = work.units[node.name](work.tokens[-1], inputs)
+        if spikes.shape != (node.width,) or values.shape != (node.values,):
+            raise ValueError(
+                f"{node.name}: expected spikes ({node.width},) and values ({node.values},), got "
+                f"{spikes.shape} and {values.shape}"
+            )
+        work.value[node.name] = values
+        work.ledger.count(node.name, **node.operations(work.used_taps))
+        if fire is not None:
+            fire(spikes)
+
+    return act
+
+
+def _unit_spikes(work: Workspace, node: DigitalUnit) -> Callable[[npt.NDArray[np.int8]], None]:
+    """Record a unit's spikes and count the pulses that carry them."""
+    hops, chip_hops = work.mesh.packet_hops(node.name)
+    counted = work.chip.routing.packets == "count"
+    tally, recorded = work.tally[node.name], work.spikes[node.name]
+
+    def fire(spikes: npt.NDArray[np.int8]) -> None:
+        recorded.append(spikes)
+        events = node.events(spikes)
+        packet_hops = tally.count(events, hops, counted)
+        work.ledger.count(
+            node.name,
+            neuron_spikes=tally.total,
+            packets=tally.active if counted else tally.total,
+            hops=packet_hops,
+        )
+        if chip_hops is not None:
+            work.ledger.count(node.name, chip_hops=tally.over(events, chip_hops, counted))
+
+    return fire
 
 
 def _readout(work: Workspace, node: Readout, source: str) -> Action:

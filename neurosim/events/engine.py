@@ -19,6 +19,7 @@ from neurosim.chip.fill import Programming, fill_banks, no_progress, program_cro
 from neurosim.chip.neuron_bank import ChipBank
 from neurosim.chip.placement import Placement, place
 from neurosim.chip.trim import TrimReport, trim
+from neurosim.chip.units import check_units
 from neurosim.events.actions import build_actions
 from neurosim.events.mesh import Mesh
 from neurosim.events.recorder import Run
@@ -49,6 +50,7 @@ class Simulator:
     ) -> None:
         if not 0 <= seed < 2**63:
             raise ValueError(f"expected a seed from 0 to 2^63 - 1, got {seed}")
+        check_units(network, chip, record_times)
         self.network, self.chip, self.seed = network, chip, seed
         self.placement: Placement = place(network, chip, chips, seed)
         self.banks: Mapping[str, ChipBank] = fill_banks(network, chip, self.placement, seed)
@@ -86,7 +88,7 @@ class Simulator:
         return sum(bank.neurons for bank in self.banks.values())
 
     def forget(self) -> None:
-        """Start a new text: attention states and delayed spikes are cleared, counts go on."""
+        """Start a new text: states, delayed spikes and caches are cleared, counts go on."""
         self._work.clear_text()
         self._work.mesh.end_text()
 
@@ -124,7 +126,7 @@ class Simulator:
         self._book_neurons()
         work = self._work
         spikes = {
-            name: np.array(rows, np.int8).reshape(-1, self.banks[name].size)
+            name: np.array(rows, np.int8).reshape(-1, work.tally[name].sizes.size)
             for name, rows in work.spikes.items()
         }
         traffic = work.mesh.reports()

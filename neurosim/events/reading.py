@@ -11,39 +11,51 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from neurosim.chip.crossbar import ProgrammedCrossbar
 from neurosim.events.workspace import Values, Workspace
 from neurosim.kernels.spike_linear import spike_linear
 from neurosim.kernels.spike_taps import spike_taps
-from neurosim.network import Accumulator, Crossbar, DelayCrossbar, Readout
+from neurosim.network import Accumulator, Crossbar, DelayCrossbar, DigitalUnit, Readout
 
 Action = Callable[[], None]
 Deliver = Callable[[Values], None]
 
 
-def _reader(work: Workspace, name: str) -> Callable[[Values, int | npt.NDArray[np.int64]], Values]:
-    """Column sums as they leave a crossbar: with read noise, digitised where `_converted`."""
+Read = Callable[[Values, int | npt.NDArray[np.int64]], Values]
+
+
+def _reader(work: Workspace, name: str, reads: int = 1) -> Read:
+    """Column sums as they leave a crossbar: with read noise, digitised where `_converted`.
+
+    `reads`: how often it is called for a token; each has noise and conversions of its own.
+    """
     programmed, converted = work.crossbars[name], _converted(work, name)
     if converted:
-        work.count_each_token(name, conversions=work.network[name].size)
+        work.count_each_token(name, conversions=reads * work.network[name].size)
+    done = 0
 
     def read(sums: Values, pulses: int | npt.NDArray[np.int64]) -> Values:
-        return programmed.read(sums, pulses, len(work.tokens), converted)
+        nonlocal done
+        done = (done + 1) % reads
+        return programmed.read(sums, pulses, reads * len(work.tokens) + done, converted)
 
     return read
 
 
 def _converted(work: Workspace, name: str) -> bool:
-    """Whether a crossbar's columns are digitised: they feed an accumulator or the read-out."""
+    """Whether columns are digitised: they feed an accumulator, a unit or the read-out."""
     targets = work.network.targets(name)
-    return any(isinstance(work.network[target], Accumulator | Readout) for target in targets)
+    return any(isinstance(work.network[t], Accumulator | DigitalUnit | Readout) for t in targets)
 
 
 def crossbar_action(work: Workspace, node: Crossbar, source: str, deliver: Deliver) -> Action:
     """Sums of the rows of the channels that fired."""
-    read = _reader(work, node.name)
+    programmed, driver = work.crossbars[node.name], work.network[source]
+    reads = driver.reads if isinstance(driver, DigitalUnit) else 1
+    read = _reader(work, node.name, reads)
     if work.mesh.loses(source, node.name):
         return _crossbar_by_blocks(work, node, source, deliver, read)
-    programmed = work.crossbars[node.name]
+    planes = reads > 1 and (not programmed.exact or programmed.adc_codes > 0)
     nonzero = np.count_nonzero(node.weight, axis=1).astype(np.float64)
     outputs = node.size
     _, column_tiles = work.placement.tiling[node.name]
@@ -51,7 +63,6 @@ def crossbar_action(work: Workspace, node: Crossbar, source: str, deliver: Deliv
 
     def act() -> None:
         total = tally.total
-        sums = spike_linear(recorded[-1][None], programmed.weight)[0]
         work.ledger.count(
             node.name,
             synaptic_operations=total * outputs,
@@ -60,9 +71,25 @@ def crossbar_action(work: Workspace, node: Crossbar, source: str, deliver: Deliv
             weight_fetches=tally.active * outputs,
         )
         work.ledger.burn(node.name, {"synapse": tally.weighted(programmed.row_energy)})
-        deliver(read(sums, total))
+        if planes:
+            deliver(_plane_sums(recorded[-1], programmed, reads, read))
+        else:
+            deliver(read(spike_linear(recorded[-1][None], programmed.weight)[0], total))
 
     return act
+
+
+def _plane_sums(
+    spikes: npt.NDArray[np.int8], programmed: ProgrammedCrossbar, planes: int, read: Read
+) -> Values:
+    """The bits of |n| read one after the other, shifted and added."""
+    sizes, signs = np.abs(spikes), np.sign(spikes)
+    total = np.zeros(programmed.weight.shape[1], np.int64)
+    for bit in range(planes):
+        plane = ((sizes >> bit) & 1) * signs
+        sums = spike_linear(plane[None], programmed.weight)[0]
+        total += np.asarray(read(sums, int(np.count_nonzero(plane))), np.int64) << bit
+    return total
 
 
 def _crossbar_by_blocks(
@@ -70,7 +97,7 @@ def _crossbar_by_blocks(
     node: Crossbar,
     source: str,
     deliver: Deliver,
-    read: Callable[[Values, int | npt.NDArray[np.int64]], Values],
+    read: Read,
 ) -> Action:
     """The same, each column block with the spikes that reached it."""
     programmed, recorded = work.crossbars[node.name], work.spikes[source]

@@ -80,8 +80,9 @@ class Run:
 
     @property
     def spike_rate(self) -> float:
-        """Spikes per physical neuron and window."""
-        return self.total_spikes / (self.neurons * len(self.tokens))
+        """Spikes per physical neuron and window; 0 where digital units emit all of them."""
+        windows = self.neurons * len(self.tokens)
+        return self.total_spikes / windows if windows else 0.0
 
     def __repr__(self) -> str:
         return (

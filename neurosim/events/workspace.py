@@ -12,10 +12,11 @@ from neurosim.chip.crossbar import ProgrammedCrossbar
 from neurosim.chip.description import ChipDescription
 from neurosim.chip.neuron_bank import ChipBank
 from neurosim.chip.placement import Placement
+from neurosim.digital_unit import UnitStep
 from neurosim.events.mesh import Mesh
 from neurosim.events.recorder import Ledger
 from neurosim.events.tally import Tally
-from neurosim.network import AttentionUnit, Network
+from neurosim.network import AttentionUnit, DigitalUnit, Network
 
 Values = npt.NDArray[np.generic]
 
@@ -26,9 +27,10 @@ class Workspace:
 
     `value`: node -> the sums it holds in the current token. `spikes`: bank -> counts of every token
     so far. `tally`: bank -> counts of the last window. `states`: attention unit -> S (H, D, D).
-    `logits` and `phase_of` of every token. `text_start`: tokens before the current text.
-    `each_token`: node -> counts that every token adds. `times`: bank -> spike times (N, levels) of
-    every token, s from the window's start, if `record_times`; entries beyond |n| mean nothing.
+    `units`: digital unit -> its step for the current text. `logits` and `phase_of` of every token.
+    `text_start`: tokens before the current text. `each_token`: node -> counts that every token
+    adds. `times`: bank -> spike times (N, levels) of every token, s from the window's start, if
+    `record_times`; entries beyond |n| mean nothing.
     """
 
     network: Network
@@ -45,9 +47,12 @@ class Workspace:
     logits: list[npt.NDArray[np.float64]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.spikes: dict[str, list[npt.NDArray[np.int8]]] = {name: [] for name in self.banks}
+        self.units: dict[str, UnitStep] = {}
+        sizes = {name: bank.size for name, bank in self.banks.items()}
+        sizes.update({node.name: node.size for node in self.network.of(DigitalUnit) if node.size})
+        self.spikes: dict[str, list[npt.NDArray[np.int8]]] = {name: [] for name in sizes}
         self.times: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in self.banks}
-        self.tally = {name: Tally(np.zeros(bank.size)) for name, bank in self.banks.items()}
+        self.tally = {name: Tally(np.zeros(size)) for name, size in sizes.items()}
         self.states: dict[str, npt.NDArray[np.int32]] = {}
         self.ledgers: dict[str, Ledger] = {}
         self.phase_of: list[str] = []
@@ -56,12 +61,15 @@ class Workspace:
         self.clear_text()
 
     def clear_text(self) -> None:
-        """Start a new text: attention states and delayed spikes are cleared, counts go on."""
+        """Start a new text: states, delayed spikes and caches are cleared, counts go on."""
         self.text_start = len(self.tokens)
         for node in self.network.of(AttentionUnit):
             assert isinstance(node, AttentionUnit)
             shape = (node.heads, node.head_size, node.head_size)
             self.states[node.name] = np.zeros(shape, np.int32)
+        for unit in self.network.of(DigitalUnit):
+            assert isinstance(unit, DigitalUnit)
+            self.units[unit.name] = unit.start()
 
     def begin(self, phase: str) -> None:
         """From here on count for `phase`."""

@@ -11,6 +11,7 @@ from neurosim.energy.plots import save
 from neurosim.events.engine import Simulator
 from neurosim.events.recorder import Run
 from neurosim.io import write_events, write_trace
+from neurosim.network import DigitalUnit
 from neurosim.viewing.events import METADATA, energy_without_spikes, run_events
 from neurosim.viewing.figures import membranes, mesh_map, placement_map
 from neurosim.viewing.timeline import run_slices
@@ -23,6 +24,11 @@ def write_views(
 ) -> list[Path]:
     """events.parquet, trace.json, placement, mesh and (on a device chip) membranes; the paths."""
     placement, network = simulator.placement, simulator.network
+    if network.of(DigitalUnit):
+        raise ValueError(
+            "expected a network of neurons, got digital units: when their spikes fire is not "
+            "simulated, so there are no events to write; read Run.spikes and Run.phases instead"
+        )
     events, trace = folder / "events.parquet", folder / "trace.json"
     about = {
         "chip": simulator.chip.name,

@@ -12,6 +12,7 @@ from neurosim.network import (
     AttentionUnit,
     Crossbar,
     DelayCrossbar,
+    DigitalUnit,
     Embedding,
     Network,
     NeuronBank,
@@ -121,6 +122,7 @@ _NODES: dict[type, Callable[[Any], str | None]] = {
     ),
     AttentionUnit: lambda node: "NIR has no product of two spike trains",
     Accumulator: lambda node: "NIR has no sum that starts again at every token",
+    DigitalUnit: lambda node: "NIR has no floating-point program between two spikes",
     Readout: lambda node: None,
 }
 
