@@ -7,6 +7,7 @@ see different spikes; then each column block is read, and paid for, with its own
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,13 @@ def _converted(work: Workspace, name: str) -> bool:
     return any(isinstance(work.network[t], Accumulator | DigitalUnit | Readout) for t in targets)
 
 
+def column_sums(spikes: npt.NDArray[np.int8], weight: npt.NDArray[Any]) -> Values:
+    """n @ weight; integers of more than 8 bits, for which there is no spike kernel, in int64."""
+    if weight.dtype == np.int32:
+        return np.asarray(spikes.astype(np.int64) @ weight)
+    return np.asarray(spike_linear(spikes[None], weight)[0])
+
+
 def crossbar_action(work: Workspace, node: Crossbar, source: str, deliver: Deliver) -> Action:
     """Sums of the rows of the channels that fired."""
     programmed, driver = work.crossbars[node.name], work.network[source]
@@ -74,7 +82,7 @@ def crossbar_action(work: Workspace, node: Crossbar, source: str, deliver: Deliv
         if planes:
             deliver(_plane_sums(recorded[-1], programmed, reads, read))
         else:
-            deliver(read(spike_linear(recorded[-1][None], programmed.weight)[0], total))
+            deliver(read(column_sums(recorded[-1], programmed.weight), total))
 
     return act
 
@@ -87,7 +95,7 @@ def _plane_sums(
     total = np.zeros(programmed.weight.shape[1], np.int64)
     for bit in range(planes):
         plane = ((sizes >> bit) & 1) * signs
-        sums = spike_linear(plane[None], programmed.weight)[0]
+        sums = column_sums(plane, programmed.weight)
         total += np.asarray(read(sums, int(np.count_nonzero(plane))), np.int64) << bit
     return total
 
@@ -121,7 +129,7 @@ def _crossbar_by_blocks(
         totals = np.array([size.sum() for size in sizes], np.int64)
         active = np.array([np.count_nonzero(size) for size in sizes], np.int64)
         sums = [
-            spike_linear(np.ascontiguousarray(part)[None], block)[0]
+            column_sums(np.ascontiguousarray(part), block)
             for part, block in zip(parts, blocks, strict=True)
         ]
         work.ledger.count(
