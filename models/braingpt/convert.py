@@ -73,7 +73,7 @@ def open_source(path: str | Path) -> Source:
 def convert(
     source: str | Path,
     out: str | Path,
-    bits: int = 8,
+    bits: int | None = None,
     weight_bits: int | None = None,
     staircase: str | Path | None = None,
     force: bool = False,
@@ -85,7 +85,7 @@ def convert(
     Args:
         source: a Qwen2, Qwen2.5, Llama or BrainGPT folder, or a GGUF file.
         out: new or empty folder.
-        bits: of the spike counts, 2 to 8.
+        bits: of the spike counts, 2 to 8; default those of a BrainGPT source, else 8.
         weight_bits: 32 (float32), 16 (bfloat16), 8 or 4 (integers); default 8. Embedding and head
             have 8 bits when `weight_bits` is 4.
         staircase: safetensors file with `silu.pos.*` and `silu.neg.*`, given to every layer in
@@ -106,7 +106,11 @@ def convert(
     tell = warn or (lambda text: warnings.warn(text, stacklevel=3))
     _check_place(Path(source), out, force)
     opened = open_source(source)
-    config = replace(opened.config, bits=bits, weight_bits=weight_bits or 8)
+    config = replace(
+        opened.config,
+        bits=opened.config.bits if bits is None else bits,
+        weight_bits=8 if weight_bits is None else weight_bits,
+    )
     stairs = dict(opened.staircase())
     if staircase is not None:
         stairs = _staircases(Path(staircase), config.num_hidden_layers)

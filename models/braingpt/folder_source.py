@@ -59,6 +59,11 @@ class FolderSource:
         self._sort_keys()
         for name, shape in self.config.weight_shapes().items():
             self._check(name, shape)
+        if any(self._tensors.dtype(key) in ("I8", "U8") for key in self._keys.values()):
+            self.warnings.append(
+                "the source's weights are integers already; rounded again, they are less exact "
+                "than from the original model"
+            )
 
     def _windowed(self, data: dict[str, Any]) -> dict[str, Any]:
         """Sliding windows are not computed: within one window they change nothing."""

@@ -248,6 +248,7 @@ class GGUFSource:
             "format": "gguf",
             "name": self.path.name,
             "model": self.metadata.get("general.name"),
+            "licence": self.metadata.get("general.license"),
             "architecture": self.architecture,
             "files": {self.path.name: self.path.stat().st_size},
             "headers_sha256": header,

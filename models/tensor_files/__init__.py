@@ -1,13 +1,7 @@
 """Safetensors files and sharded folders: memory-mapped reading and streamed writing."""
 
-from neurosim.models.tensor_files.reader import (
-    INDEX,
-    SINGLE,
-    TensorFolder,
-    check_finite,
-    find_files,
-    item_size,
-)
+from neurosim.models.tensor_files.header import INDEX, SINGLE, find_files, item_size
+from neurosim.models.tensor_files.reader import TensorFolder, check_finite
 from neurosim.models.tensor_files.writer import TensorWriter
 
 __all__ = [

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.models.tensor_files.reader import DTYPES, INDEX, SINGLE, item_size
+from neurosim.models.tensor_files.header import DTYPES, INDEX, SINGLE, item_size
 
 Specs = Mapping[str, tuple[str, tuple[int, ...]]]
 _ALIGNMENT = 64  # of the first byte of data; tensors follow by falling item size

@@ -32,7 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", type=Path, help="new folder for the converted model")
     parser.add_argument("--to", choices=["braingpt"], default="braingpt", help="architecture made")
     parser.add_argument(
-        "--bits", type=int, choices=range(2, 9), default=8, help="of the spike counts (default 8)"
+        "--bits",
+        type=int,
+        choices=range(2, 9),
+        help="of the spike counts (default those of a BrainGPT source, else 8)",
     )
     parser.add_argument(
         "--weight-bits",
@@ -76,7 +79,7 @@ def main(options: argparse.Namespace) -> int:
         TaskProgressColumn(),
         TimeElapsedColumn(),
         console=console,
-        transient=True,
+        disable=not console.is_terminal,
     ) as bar:
         task = bar.add_task("weights", total=None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,19 @@ def test_a_wrong_index_is_named(tmp_path: Path, arrays: Arrays) -> None:
         TensorFolder(tmp_path)
     (tmp_path / INDEX).write_text("{}")
     with pytest.raises(ValueError, match="expected a JSON object with a weight_map"):
+        TensorFolder(tmp_path)
+
+
+def test_a_limit_of_address_space_is_named(
+    tmp_path: Path, arrays: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, arrays)
+
+    def full(*args: Any, **options: Any) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr("mmap.mmap", full)
+    with pytest.raises(ValueError, match=r"model\.safetensors: .* cannot be mapped .*ulimit -v"):
         TensorFolder(tmp_path)
 
 
