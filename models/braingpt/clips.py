@@ -1,8 +1,9 @@
 """Clip factors of quantisation sites: the calibration that a folder carries.
 
-`config.json` holds them under `neurosim.clips`: {site: factor}, sites named as in `sites.py`, 1 where
-none is given. A site's scale is fl(fl(max |x| / T) clip), and 1 clip where max |x| / T is 0; all in
-the type of x, the factor rounded to it first. Values above clip times the maximum saturate at +-T.
+`config.json` holds them under `neurosim.clips`: {site: factor}, sites named as in `sites.py`, 1
+where none is given. A site's scale is fl(fl(max |x| / T) clip), and 1 clip where max |x| / T is 0;
+all in the type of x, the factor rounded to it first. Values above clip times the maximum saturate
+at +-T.
 q, k and v share their input, and gate and up theirs: their factors are those of q_proj.pre and
 gate_proj.pre, and the others' entries, where written, are equal.
 """

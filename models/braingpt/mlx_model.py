@@ -6,6 +6,7 @@ and the SiLU's forms straight through, see `mlx_ops`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,7 +30,7 @@ Observer = Callable[[str, mx.array], None]
 
 
 class Linear(nn.Module):
-    """x W^T + b, and with `add_low_rank` plus x A^T B^T (Hu et al. 2021), of which B starts at 0."""
+    """x W^T + b; with `add_low_rank` plus x A^T B^T (Hu et al. 2021), of which B starts at 0."""
 
     def __init__(self, shape: tuple[int, ...], bias: bool) -> None:
         super().__init__()
@@ -46,11 +47,11 @@ class Linear(nn.Module):
         )
         self.low_rank_b = mx.zeros((outputs, rank))
 
-    def merged(self) -> mx.array:
-        """W + B A."""
-        if "low_rank_a" not in self:
-            return self.weight
-        return self.weight + self.low_rank_b @ self.low_rank_a
+    def merge(self) -> None:
+        """W becomes W + B A, and A and B go."""
+        if "low_rank_a" in self:
+            self.weight = self.weight + self.low_rank_b @ self.low_rank_a
+            del self["low_rank_a"], self["low_rank_b"]
 
     def __call__(self, x: mx.array) -> mx.array:
         y = x @ self.weight.T
@@ -85,6 +86,10 @@ def _module(**children: nn.Module) -> nn.Module:
 class MlxCache(Cache):
     """Keys (after rotation) and values, MLX arrays (B, G, S, D) per layer."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers: list[Any] = []
+
     def extend(self, layer: int, keys: Any, values: Any) -> tuple[Any, Any]:
         """Append (B, G, L, D) to a layer and return all of it."""
         if layer == len(self.layers):
@@ -95,7 +100,8 @@ class MlxCache(Cache):
                 mx.concatenate([old_keys, keys], axis=2),
                 mx.concatenate([old_values, values], axis=2),
             )
-        return self.layers[layer]
+        kept: tuple[Any, Any] = self.layers[layer]
+        return kept
 
 
 class MlxBrainGPT(nn.Module):
@@ -202,9 +208,9 @@ class MlxBrainGPT(nn.Module):
         logits = self.head(hidden[:, -1] if last else hidden)
         return logits[0] if single else logits
 
-    def hidden(self, ids: Any) -> mx.array:
+    def hidden(self, ids: Any, observer: Observer | None = None) -> mx.array:
         """What the head reads, (B, L, width)."""
-        return self._hidden(ids, None, None, None, None, None)[0]
+        return self._hidden(ids, None, None, None, None, observer)[0]
 
     def head(self, hidden: mx.array) -> mx.array:
         """Logits of hidden states (..., width)."""
@@ -299,7 +305,7 @@ class _Pass:
         """Rotary positions."""
         half = x.shape[-1] // 2
         first, second = x[..., :half], x[..., half:]
-        turned = (first * self.cos - second * self.sin, second * self.cos + first * self.sin)
+        turned = [first * self.cos - second * self.sin, second * self.cos + first * self.sin]
         return mx.concatenate(turned, axis=-1)
 
     def attend(self, layer: int, x: mx.array) -> mx.array:
@@ -321,7 +327,7 @@ class _Pass:
         if spiking:
             q, k = self.quantise(q), self.quantise(k)
         batch, groups, rows, size = q.shape
-        scores = (q @ k.swapaxes(-1, -2)) / mx.array(np.float32(np.sqrt(size)))
+        scores = (q @ k.swapaxes(-1, -2)) / mx.array(math.sqrt(size))
         scores = scores.reshape(batch, groups, share, rows // share, -1)
         if self.fast:
             weights = causal_softmax(scores)

@@ -72,7 +72,7 @@ def _spikes(top: int, whole: bool, clip: float, numba: bool) -> Any:
         size = mx.abs(x)
         largest = size.max() if whole else size.max(axis=-1, keepdims=True)
         scales = largest / mx.array(top, x.dtype)
-        scales = mx.where(scales == 0, mx.array(1, x.dtype), scales) * mx.array(factor)
+        scales = mx.where(scales == 0, mx.array(1, x.dtype), scales) * mx.array(float(factor))
         counts, _, _ = mlx.spike_quantise(x, top, scales)
         return counts.astype(x.dtype) * scales, scales
 
@@ -158,8 +158,10 @@ class Gate:
 def _gate_backward(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
     gate, up = primals
     (to_gate, gate_view), (to_up, up_view) = new_outputs(gate.shape, up.shape)
-    flat = [values("gate", x).reshape(-1) for x in (gate, up, outputs[1], cotangents[0])]
-    mlx_kernels.gate_backward(*flat, gate_view.reshape(-1), up_view.reshape(-1))
+    given = [values("gate", x).reshape(-1) for x in (gate, up, outputs[1], cotangents[0])]
+    mlx_kernels.gate_backward(
+        given[0], given[1], given[2], given[3], gate_view.reshape(-1), up_view.reshape(-1)
+    )
     return to_gate, to_up
 
 

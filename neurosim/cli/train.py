@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,14 @@ def _tokenizer(config: TrainingConfig) -> Tokenizer:
     )
 
 
+def _model_type(path: Path) -> str:
+    """The family a recipe names at its top, if any; what is wrong in it is said when it is read."""
+    try:
+        return str(tomllib.loads(path.read_text(encoding="utf-8")).get("model_type", ""))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def with_chip_noise(data: dict[str, Any]) -> dict[str, Any]:
     """`hardware.chip` (a chip's name or file) replaced by that chip's numbers; others override."""
     hardware = data.get("hardware")
@@ -44,8 +53,12 @@ def with_chip_noise(data: dict[str, Any]) -> dict[str, Any]:
 
 def main(options: argparse.Namespace) -> int:
     """Fetch the texts, build the streams, train."""
-    config = TrainingConfig.load(options.config, with_chip_noise)
     folder: Path = options.out or Path("runs") / options.config.stem
+    if _model_type(options.config) == "braingpt":
+        from neurosim.cli import _train_braingpt
+
+        return _train_braingpt.run(options.config, folder)
+    config = TrainingConfig.load(options.config, with_chip_noise)
     for name in (*config.sources, *config.repeat):
         source(name)  # names an unknown one before anything is fetched
     sources = config.sources or None
