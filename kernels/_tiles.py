@@ -48,6 +48,13 @@ def place(context: Any, builder: Any, kind: Any, array: Any, index: Any, vector:
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
+def prefetch(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> None:
+    """Bring the cache line of an element close; it may lie beyond the array."""
+    pointer = place(context, builder, kind, array, index, ir.VectorType(_I8, 1))
+    hints = (ir.Constant(_I32, hint) for hint in (0, 3, 1))  # read, keep, data
+    call(builder, "llvm.prefetch.p0", ir.VoidType(), pointer, *hints)
+
+
 def first_lanes(builder: Any, count: Any, lanes: int) -> Any:
     """Mask of the first `count` lanes."""
     vector = ir.VectorType(_I32, lanes)
@@ -155,6 +162,12 @@ def dot_tile(
                 return builder.bitcast(flipped, WORDS)
             return value if form == vector else builder.sitofp(value, vector)
 
+        def fetch(at: Any) -> None:
+            """The rows of the next block; with one row of a there is not enough else to do."""
+            for o in range(width):
+                row = builder.add(r_first, builder.mul(r_stride, ir.Constant(_I64, width + o)))
+                prefetch(context, builder, signature.args[3], right, builder.add(row, at))
+
         def step(at: Any, mask: Any) -> None:
             def rows_of(index: int, array: Any, first: Any, stride: Any, form: Any, n: int) -> Any:
                 starts = (builder.mul(stride, ir.Constant(_I64, i)) for i in range(n))
@@ -175,9 +188,19 @@ def dot_tile(
                     builder.store(held, cell)
 
         wide = ir.Constant(_I64, lanes)
-        with cgutils.for_range(builder, builder.sdiv(count, wide)) as loop:
-            step(builder.mul(loop.index, wide), None)
+        steps = 1 if whole or a_vector == b_vector else 4  # that read a cache line of b
+        line = ir.Constant(_I64, lanes * steps)
+        with cgutils.for_range(builder, builder.sdiv(count, line)) as loop:
+            at = builder.mul(loop.index, line)
+            if height == 1:
+                fetch(at)
+            for i in range(steps):
+                step(builder.add(at, ir.Constant(_I64, i * lanes)), None)
         rest = builder.srem(count, wide)
+        if steps > 1:
+            start = builder.sub(count, builder.srem(count, line))
+            with cgutils.for_range(builder, builder.sdiv(builder.srem(count, line), wide)) as loop:
+                step(builder.add(start, builder.mul(loop.index, wide)), None)
         with builder.if_then(builder.icmp_signed(">", rest, ir.Constant(_I64, 0)), likely=False):
             step(builder.sub(count, rest), first_lanes(builder, rest, lanes))
         total = added_up(builder, [builder.load(cell) for cell in cells])

@@ -6,6 +6,7 @@ lane k for group k mod r. Its sums stay in their lanes and cost one multiplicati
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,7 @@ from neurosim.kernels._tiles import (
     fused,
     load,
     place,
+    prefetch,
     store_rows,
 )
 from neurosim.kernels.count_linear._codes import GROUP, block_of, blocks
@@ -43,6 +45,7 @@ def _vectors(size: int) -> int:
     return max(1, size // 4)
 
 
+@functools.cache
 def _width(groups: int) -> tuple[int, int]:
     """Elements of a row of counts or floats, and of its base, as arranged."""
     sizes = [size for _, size in blocks(groups)]
@@ -181,6 +184,9 @@ def halves_tile(
                 for v in range(_vectors(size)):
                     at = builder.add(times(g, GROUP // 2), word(_VECTOR * v))
                     part = ir.VectorType(_I32, lanes)
+                    if height == 1:  # the next block of outputs; there is not enough else to do
+                        ahead = builder.add(at, builder.mul(times(count, GROUP // 2), word(width)))
+                        prefetch(context, builder, kinds[6], packed, ahead)
                     words = load(builder, place(context, builder, kinds[6], packed, at, part), part)
                     if lanes < LANES:
                         padded = [k if k < lanes else lanes for k in range(LANES)]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.kernels._jit import compiled
+from neurosim.kernels._jit import compiled, inlined
 from neurosim.kernels._threads import pool
 from neurosim.kernels._tiles import dot_tile
 from neurosim.kernels.count_linear import _halves
@@ -34,9 +34,7 @@ def count_linear(
         call = (weight.codes, weight.multiplier, *arranged, out)
         _shared(_halves.count_products, call, length, inputs, outputs, threads)
         return out
-    offsets = np.empty(length, np.int32)
-    _offsets(rows, offsets)
-    _shared(_count_products, (weight.codes, rows, offsets, out), length, inputs, outputs, threads)
+    _shared(_count_products, (weight.codes, rows, out), length, inputs, outputs, threads)
     return out
 
 
@@ -74,6 +72,9 @@ def _shared(
     threads: int,
 ) -> None:
     """All rows and outputs, in chunks of rows of which 4, 2 or 1 are computed together."""
+    if length == threads == 1:  # a good part of the time of a small product
+        function(1)(*call, 0, 1, 0, outputs)
+        return
     step = max(4, _CHUNK // max(row_bytes, 1) // 4 * 4)
     part = -(-outputs // (threads * _PART)) * _PART
     ranges = [(first, min(first + part, outputs)) for first in range(0, outputs, part)]
@@ -94,20 +95,19 @@ def _shared(
         list(pool(threads).map(work, ranges))
 
 
-@compiled
-def _offsets(counts: Any, offsets: Any) -> None:
-    """128 times the sum of every row."""
-    for row in range(counts.shape[0]):
-        total = np.int32(0)
-        for i in range(counts.shape[1]):
-            total += counts[row, i]
-        offsets[row] = 128 * total
+@inlined
+def _offset(counts: Any, row: int) -> int:
+    """128 times the sum of a row."""
+    total = 0
+    for i in range(counts.shape[1]):
+        total += counts[row, i]
+    return 128 * total
 
 
 def _counts_by(height: int, width: int) -> Callable[..., None]:
     @compiled
     def products(
-        codes: Any, counts: Any, offsets: Any, out: Any,
+        codes: Any, counts: Any, out: Any,
         first_row: int, end_row: int, first: int, end: int,
     ) -> None:  # fmt: skip
         inputs, outputs = codes.shape[1], codes.shape[0]
@@ -115,21 +115,20 @@ def _counts_by(height: int, width: int) -> Callable[..., None]:
         whole = first + (end - first) // width * width
         for o in range(first, whole, width):
             for row in range(first_row, end_row, height):
-                at = row * outputs + o
                 dot_tile(
                     rows, row * inputs, inputs, weights, o * inputs, inputs, inputs,
-                    sums, at, outputs, height, width,
+                    sums, row * outputs + o, outputs, height, width,
                 )  # fmt: skip
-                for r in range(height):
-                    for i in range(width):
-                        sums[at + r * outputs + i] -= offsets[row + r]
         for o in range(whole, end):
             for row in range(first_row, end_row):
                 dot_tile(
                     rows, row * inputs, inputs, weights, o * inputs, inputs, inputs,
                     sums, row * outputs + o, outputs, 1, 1,
                 )  # fmt: skip
-                sums[row * outputs + o] -= offsets[row]
+        for row in range(first_row, end_row):
+            offset = _offset(counts, row)
+            for o in range(first, end):
+                out[row, o] -= offset
 
     return products
 
