@@ -95,7 +95,7 @@ def load(
     if backend == "mlx":
         from neurosim.models.braingpt.mlx_model import from_weights
 
-        return from_weights(config, stored.floats, options, staircases)
+        return from_weights(config, stored.floats, options, staircases, stored.clips)
     weights = {name: stored.floats(name) for name in config.weight_shapes()}
     return BrainGPT(config, weights, options, kind, staircases, stored.clips)
 
