@@ -163,6 +163,6 @@ def _rows_by(height: int, width: int) -> Callable[..., None]:
 
 
 _COUNTS = {1: _counts_by(1, 4), 2: _counts_by(2, 4), 4: _counts_by(4, 4)}
-_ROWS = {1: _rows_by(1, 8), 2: _rows_by(2, 4), 4: _rows_by(4, 4)}
+_ROWS = {1: _rows_by(1, 4), 2: _rows_by(2, 4), 4: _rows_by(4, 4)}
 _count_products = _COUNTS.__getitem__
 _row_products = _ROWS.__getitem__
