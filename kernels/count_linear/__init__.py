@@ -59,7 +59,7 @@ def count_linear(
     Raises:
         ValueError: wrong types or sizes; so many inputs that an int32 sum could overflow.
     """
-    if counts.__class__ is not np.ndarray or counts.dtype != np.int8 or counts.ndim == 0:
+    if not isinstance(counts, np.ndarray) or counts.dtype != np.int8 or counts.ndim == 0:
         got = f"{getattr(counts, 'dtype', type(counts).__name__)} {getattr(counts, 'shape', '')}"
         raise ValueError(f"expected numpy int8 counts of shape (..., I), got {got}")
     if not isinstance(weight, IntegerWeight):
