@@ -129,6 +129,11 @@ def export(
 
 def check(network: SpikingNetwork, time_step: float) -> None:
     """ValueError with everything of the network that SANA-FE cannot run, by name."""
+    if not isinstance(network, SpikingNetwork):
+        raise ValueError(
+            f"expected populations of spiking neurons, got a {type(network).__name__}: SANA-FE has "
+            "no layers in execution order, sums or digital units"
+        )
     found = [text for item in network for text in _refusals(item, time_step)]
     found += [
         f"Poisson drive of {drive.target}: SANA-FE's noise is another's; drive it with a "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from neurosim.energy.digital import digital_token_energy
 from neurosim.energy.neuromorphic import neuromorphic_token_energy
 from neurosim.energy.prices import PriceList
 from neurosim.events.engine import Simulator
+from neurosim.io import sanafe
 from neurosim.io.nir.refusals import transformer_refusals
 from neurosim.network import (
     AttentionUnit,
@@ -28,6 +30,7 @@ from neurosim.network import (
     Node,
     Readout,
 )
+from neurosim.viewing.folder import write_views
 
 WIDTH, OUTPUTS, TOKENS = 300, 70, [3, 0, 2, 2]
 RANDOM = np.random.default_rng(5)
@@ -249,4 +252,14 @@ def test_wrong_edges_are_refused() -> None:
         replace(unit, drive="rate")
     with pytest.raises(ValueError, match="levels"):
         replace(unit, levels=128)
+
+
+def test_exporters_refuse_by_name(tmp_path: Path) -> None:
+    net: Any = network()
     assert any("first" in line for line in transformer_refusals(net))
+    with pytest.raises(ValueError, match="digital units"):
+        sanafe.export(net, tmp_path, time_step=1e-3, duration=1.0)
+    simulator = Simulator(net, load_chip("ideal"))
+    simulator.step(0)
+    with pytest.raises(ValueError, match="digital units"):
+        write_views(simulator.run(), simulator, ["a"], tmp_path)
