@@ -89,14 +89,13 @@ def by_gradient(rate: float) -> Learn:
 
 def methods() -> dict[str, dict[str, Learn]]:
     """Rule -> setting -> how it learns."""
-    rates = (1e-5, 1e-4, 1e-3, 1e-2)
+    rates = (1e-5, 1e-4, 1e-3)
     three = {
         f"rate {rate:g}, {'centred' if centred else 'G'}, decay {decay:g}": by_stdp(
-            ThreeFactor(rate=sign * rate, decay=decay), centred, rate
+            ThreeFactor(rate=rate, decay=decay), centred, rate
         )
         for rate in rates
         for centred, decay in ((True, 0.0), (False, 0.0), (False, 1.0))
-        for sign in (1,)
     }
     anti = {
         f"rate -{rate:g}, centred": by_stdp(ThreeFactor(rate=-rate), True, rate) for rate in rates

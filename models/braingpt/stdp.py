@@ -105,23 +105,21 @@ def _pairs(
     pre: Counts,
     post: Counts,
     factors: npt.NDArray[np.float64],
-    delta: npt.NDArray[np.float64],
+    table: npt.NDArray[np.float64],
     out: npt.NDArray[np.float64],
 ) -> None:
-    """out (M, N) += sum over tokens of factor sgn(n_j m_i) delta(|m_i| - |n_j|); T in the middle."""
-    middle = len(delta) // 2
+    """out (M, N) += sum over tokens of factor table[T + m_i, T + n_j]."""
+    middle = len(table) // 2
+    scaled = np.empty(len(table))
     for token in range(len(pre)):
         sources, factor = pre[token], factors[token]
         for i in range(post.shape[1]):
-            m = np.int64(post[token, i])
-            if m == 0:
-                continue
-            row = out[i]
-            for j in range(len(sources)):
-                n = np.int64(sources[j])
-                if n != 0:
-                    value = factor * delta[middle + abs(m) - abs(n)]
-                    row[j] += value if (n > 0) == (m > 0) else -value
+            if post[token, i] != 0:
+                effects, row = table[middle + post[token, i]], out[i]
+                for k in range(len(effects)):
+                    scaled[k] = factor * effects[k]
+                for j in range(len(sources)):
+                    row[j] += scaled[middle + sources[j]]
 
 
 @dataclass(frozen=True)
@@ -164,8 +162,9 @@ class ThreeFactor:
         for token in range(len(factors) - 2, -1, -1):  # what is remembered meets later factors
             factors[token] += self.memory * factors[token + 1]
         eligible = np.zeros(weight.shape)
-        delta = self.timing(np.arange(-levels, levels + 1))
-        _pairs(np.ascontiguousarray(pre), np.ascontiguousarray(post), factors, delta, eligible)
+        n = np.arange(-levels, levels + 1)
+        table = np.sign(n[:, None] * n) * self.timing(np.abs(n[:, None]) - np.abs(n))
+        _pairs(np.ascontiguousarray(pre), np.ascontiguousarray(post), factors, table, eligible)
         eligible /= len(pre)
         unit = float(np.sqrt(np.mean(np.square(weight, dtype=np.float64))))
         pull = self.decay * float(np.mean(modulation)) * np.asarray(weight, np.float64)
