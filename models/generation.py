@@ -86,7 +86,8 @@ class _Recompute:
         if listener is not None:
             raise ValueError("this model has no listener for its spikes; use neurosim.run")
         cache.extend(int(i) for i in ids)
-        return self._logits(np.array(cache[-self._context :]))[-1]
+        logits: Logits = self._logits(np.array(cache[-self._context :]))
+        return np.asarray(logits[-1])
 
 
 def with_cache(model: Any) -> CachedModel:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,15 @@ class _Projection:
     sizes: tuple[int, ...]
 
 
+class SiluRows(NamedTuple):
+    """The SiLU of a layer as `rows.gate_rows` takes it."""
+
+    kind: int
+    edges: Floats
+    values: Floats
+    gain: Floats
+
+
 @dataclass(frozen=True, eq=False)
 class _Layer:
     qkv: _Projection
@@ -50,7 +59,7 @@ class _Layer:
     down: _Projection
     first_gain: Floats
     second_gain: Floats
-    silu: tuple[int, Floats, Floats]
+    silu: SiluRows
 
 
 class EngineCache:
@@ -127,9 +136,10 @@ class Engine:
         self.clips, self.weight_bits = stored.clips, weight_bits or stored.config.weight_bits
         read = _Reader(stored, weight_bits)
         self._table = read.matrix("model.embed_tokens.weight", least=8)
-        layers = []
+        layers, gains = [], stored.gate_gains()
         for i in range(self.config.num_hidden_layers):
-            layers.append(_layer(read, i, _lookup(options.silu, staircases, i)))
+            gain = gains.get(i, _NO_BIAS)
+            layers.append(_layer(read, i, SiluRows(*_lookup(options.silu, staircases, i), gain)))
             progress(i + 1, self.config.num_hidden_layers)
         self._layers = tuple(layers)
         self._gain = read.vector("model.norm.weight")
@@ -228,7 +238,10 @@ class Engine:
             rows.add_real(*o, h)
             rows.normalise(h, layer.second_gain, self.config.rms_norm_eps, step.normal)
             gate, up = step.project(step.normal, layer.gate_up)
-            rows.gate_rows(*gate, *up, *layer.silu, step.table, step.hidden)
+            silu = layer.silu
+            rows.gate_rows(
+                *gate, *up, silu.kind, silu.edges, silu.values, silu.gain, step.table, step.hidden
+            )
             (down,) = step.project(step.hidden, layer.down)
             rows.add_real(*down, h)
         cache.advance(ids.shape[1])
@@ -279,8 +292,8 @@ class _Step:
             for name, size in zip(names[1:], sizes[1:], strict=True):
                 self._tell(f"{at}{name}.pre", counts, scales, size)
         weight, bias = projection.weight, projection.bias
-        integer = isinstance(weight, IntegerWeight)
-        if integer:
+        products: Any
+        if isinstance(weight, IntegerWeight):
             products = count_linear(counts, weight, self.threads)
         else:
             values = np.empty(counts.shape, np.float32)
@@ -289,7 +302,7 @@ class _Step:
         found, start = [], 0
         for name, size in zip(names, sizes, strict=True):
             y = np.empty((len(x), size), np.float32)
-            if integer:
+            if isinstance(weight, IntegerWeight):
                 rows.scale_sums(products, start, scales, weight.scale, bias, y)
             else:
                 rows.part(products, start, bias, y)
@@ -372,7 +385,7 @@ class _Reader:
         return _Projection(weight, bias, names, sizes)
 
 
-def _layer(read: _Reader, index: int, lookup: tuple[int, Floats, Floats]) -> _Layer:
+def _layer(read: _Reader, index: int, lookup: SiluRows) -> _Layer:
     at = f"model.layers.{index}."
     attention, mlp = at + "self_attn.", at + "mlp."
     biases = read._stored.config.biases

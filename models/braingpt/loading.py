@@ -95,9 +95,11 @@ def load(
     if backend == "mlx":
         from neurosim.models.braingpt.mlx_model import from_weights
 
-        return from_weights(config, stored.floats, options, staircases, stored.clips)
+        gains = stored.gate_gains()
+        return from_weights(config, stored.floats, options, staircases, stored.clips, gains)
     weights = {name: stored.floats(name) for name in config.weight_shapes()}
-    return BrainGPT(config, weights, options, kind, staircases, stored.clips)
+    gains = stored.gate_gains()
+    return BrainGPT(config, weights, options, kind, staircases, stored.clips, gains)
 
 
 def _float(dtype: Any) -> np.dtype[Any]:

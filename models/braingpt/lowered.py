@@ -281,18 +281,18 @@ class _Lowering:
     def _gate(self, index: int) -> _Made:
         config, layer = self.config, self.engine._layers[index]
         hidden = config.intermediate_size
-        kind, edges, steps = layer.silu
+        kind, edges, steps, gain = layer.silu
 
         def step(token: int, inputs: Sequence[Any]) -> tuple[Counts, Floats]:
             scale, h = _received(inputs[0])
             gate, up = self.outputs(inputs[1:], scale, index, layer.gate_up)
             table, product = np.empty(255, np.float32), np.empty((1, hidden), np.float32)
-            rows.gate_rows(*gate, *up, kind, edges, steps, table, product)
+            rows.gate_rows(*gate, *up, kind, edges, steps, gain, table, product)
             counts, scales = self.spikes(product, index, layer.down)
             return counts[0], _passed(scales, h)
 
         work = _output_work(hidden).times(2) + workload.quantise(hidden)
-        work += workload.silu(config, self.engine.options.silu, spiking=True)
+        work += workload.silu(config, self.engine.options.silu, True, bool(len(gain)))
         operations = _fixed(work, _FLOAT_BITS * 2 * hidden, self._shift_adds(2 * hidden))
         return _Made(hidden, lambda: step, operations, 8 * hidden)
 

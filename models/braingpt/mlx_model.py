@@ -114,6 +114,7 @@ class MlxBrainGPT(nn.Module):
         options: see `model.Options`.
         staircases: SiLU parameters of every layer, for silu="staircase".
         clips: factors of sites, see `clips`.
+        gate_gains: layer -> factor on its gate before the SiLU, see `StoredModel.gate_gains`.
     """
 
     def __init__(
@@ -122,8 +123,10 @@ class MlxBrainGPT(nn.Module):
         options: Options,
         staircases: Staircases | None = None,
         clips: Mapping[str, float] | None = None,
+        gate_gains: Mapping[int, npt.NDArray[Any]] | None = None,
     ) -> None:
         super().__init__()
+        self._gains = {i: mx.array(gain) for i, gain in (gate_gains or {}).items()}
         fast_blas.enable()
         self.config = config
         shapes = config.weight_shapes()
@@ -348,6 +351,8 @@ class _Pass:
             h = h + self.synapsis(mixed, i, ("o_proj",))[0]
             x = self.norm(h, block.post_attention_layernorm)
             gate, up = self.synapsis(x, i, ("gate_proj", "up_proj"))
+            if i in self.model._gains:
+                gate = gate * self.model._gains[i]
             h = h + self.synapsis(self.model._gates[i](gate, up), i, ("down_proj",))[0]
         return self.norm(h, model.norm)
 
@@ -358,9 +363,10 @@ def from_weights(
     options: Options,
     staircases: Staircases | None = None,
     clips: Mapping[str, float] | None = None,
+    gate_gains: Mapping[int, npt.NDArray[Any]] | None = None,
 ) -> MlxBrainGPT:
     """A model with the weights that `floats` gives by their plain names."""
-    model = MlxBrainGPT(config, options, staircases, clips)
+    model = MlxBrainGPT(config, options, staircases, clips, gate_gains)
     arrays = [
         (name, mx.array(np.asarray(floats(name), np.float32))) for name in config.weight_shapes()
     ]

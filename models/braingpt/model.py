@@ -139,6 +139,7 @@ class BrainGPT:
         dtype: float64 or float32, of everything.
         staircases: one mapping of SiLU parameters per layer; needed by silu="staircase".
         clips: clip factor of sites, see `clips.py`.
+        gate_gains: layer -> factor on its gate before the SiLU, see `StoredModel.gate_gains`.
     """
 
     def __init__(
@@ -149,8 +150,11 @@ class BrainGPT:
         dtype: npt.DTypeLike = np.float64,
         staircases: Staircases | None = None,
         clips: Mapping[str, float] | None = None,
+        gate_gains: Mapping[int, npt.NDArray[Any]] | None = None,
     ) -> None:
         self.clips = dict(clips or {})
+        kind = np.dtype(dtype)
+        self._gains = {i: gain.astype(kind) for i, gain in (gate_gains or {}).items()}
         self.config, self.options, self.dtype = config, options, np.dtype(dtype)
         self._weights = {name: array.astype(self.dtype) for name, array in weights.items()}
         self._staircases = staircases
@@ -167,7 +171,7 @@ class BrainGPT:
     def with_options(self, **changes: Any) -> BrainGPT:
         """The same weights with other options."""
         options = replace(self.options, **changes)
-        given = (self._staircases, self.clips)
+        given = (self._staircases, self.clips, self._gains)
         return BrainGPT(self.config, self._weights, options, self.dtype, *given)
 
     def new_cache(self) -> Cache:
@@ -288,6 +292,8 @@ class _Pass:
             h = h + self.synapsis(mixed, i, "o_proj")
             x = self.norm(h, at + "post_attention_layernorm.weight")
             gate, up = self.synapsis(x, i, "gate_proj"), self.synapsis(x, i, "up_proj")
+            if i in self.model._gains:
+                gate = gate * self.model._gains[i]
             h = h + self.synapsis(self.model._silus[i](gate) * up, i, "down_proj")
         h = self.norm(h[:, -1] if last else h, "model.norm.weight")
         return np.asarray(h @ weights.get("lm_head.weight", table).T)

@@ -10,6 +10,8 @@ import re
 
 _WRAPPED = re.compile(r"((?:[qkvo]|gate|up|down)_proj|embed_tokens)\.layer\.(weight|bias)(.*)$")
 _PLAIN = re.compile(r"((?:[qkvo]|gate|up|down)_proj|embed_tokens)\.(weight|bias)(.*)$")
+INPUT_GAIN = "input_gain"
+"""Of `act_fn`: factor on every channel of the gate before its SiLU, ours; 1 where there is none."""
 _STAIRCASE = re.compile(r"model\.layers\.(\d+)\.mlp\.act_fn\.(.+)$")
 
 

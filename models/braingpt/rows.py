@@ -136,12 +136,22 @@ def gate_rows(
     kind: int,
     edges: Floats,
     values: Floats,
+    gain: Floats,
     table: Floats,
     out: Floats,
 ) -> None:
-    """out = SiLU(gate) up, rows; the SiLU of a row is a table of its 255 possible values."""
+    """out = SiLU(gate gain) up, rows; an empty gain is 1.
+
+    Without gains the SiLU of a row is a table of its 255 possible values.
+    """
     for row in range(len(gate)):
         scale = gate_scales[row]
+        if len(gain):
+            g, u, target, up_scale = gate[row], up[row], out[row], up_scales[row]
+            for i in range(len(g)):
+                x = np.float32(g[i]) * scale * gain[i]
+                target[i] = _silu(x, kind, edges, values) * (np.float32(u[i]) * up_scale)
+            continue
         for count in range(-127, 128):
             table[count + 127] = _silu(np.float32(count) * scale, kind, edges, values)
         g, u, target, up_scale = gate[row], up[row], out[row], up_scales[row]

@@ -135,14 +135,14 @@ class Staircase:
             at = (threshold + self.offsets[name].astype(np.float64)) / sums
             candidates.append(((at if name.startswith("pos") else -at)[at > 0]).astype(kind))
         guesses = np.unique(np.concatenate(candidates))
-        margin = np.asarray(64, kind) * np.finfo(kind).eps
+        margin = 64 * np.finfo(kind).eps
         low = guesses - np.maximum(np.abs(guesses), np.asarray(0.01, kind)) * margin
         high = guesses + np.maximum(np.abs(guesses), np.asarray(0.01, kind)) * margin
         edges = {
             float(edge) for lo, hi in zip(low, high, strict=True) for edge in self._steps(lo, hi)
         }
         found = np.sort(np.asarray(list(edges), kind))
-        below = np.nextafter(found[:1], kind.type(-np.inf))
+        below = np.nextafter(found[:1], np.asarray(-np.inf, kind))
         return found, self(np.concatenate([below, found]))
 
     def _steps(self, low: Any, high: Any) -> list[Any]:

@@ -63,8 +63,11 @@ def positions(config: BrainGPTConfig) -> Work:
     return Work(multiply=2 * values, add=values)
 
 
-def silu(config: BrainGPTConfig, form: str, spiking: bool) -> Work:
-    """SiLU of the gate times up. A spiking gate has 255 values, so its SiLU is a table of a row."""
+def silu(config: BrainGPTConfig, form: str, spiking: bool, gains: bool = False) -> Work:
+    """SiLU of the gate times up. A spiking gate has 255 values, so its SiLU is a table of a row.
+
+    With gains, a factor on every channel, it is computed channel by channel.
+    """
     if form not in SILUS:
         raise ValueError(f"expected silu {', '.join(SILUS)}, got {form!r}")
     hidden = config.intermediate_size
@@ -76,6 +79,8 @@ def silu(config: BrainGPTConfig, form: str, spiking: bool) -> Work:
         "table": Work(multiply=2, add=1, reads=1),
         "staircase": Work(multiply=1, compare=_STAIRCASE_COMPARES, reads=1),
     }[form]
+    if gains:
+        return product.times(2) + each.times(hidden)
     return product + each.times(_VALUES) + Work(reads=hidden)
 
 

@@ -163,7 +163,7 @@ def _one_line(capsys: Capture, arguments: list[str], *parts: str) -> None:
         (["--seed", "-1"], ("seed >= 0, got -1",)),
         (["--temperature", "-1"], ("temperature >= 0",)),
         (["--temperature", "nan"], ("temperature >= 0",)),
-        (["--top-k", "0"], ("top_k >= 1",)),
+        (["--top-k", "-1"], ("top_k >= 0",)),
     ],
     ids=lambda value: "=".join(value)[:20] if isinstance(value, list) else "",
 )

@@ -357,7 +357,7 @@ def test_sampler_is_greedy_at_temperature_zero_or_with_one_choice() -> None:
     assert Sampler(0.0, banned=2).choose(logits, np.random.default_rng(0)) == 0
 
 
-@pytest.mark.parametrize(("temperature", "top_k"), [(-0.1, 5), (1.0, 0), (float("nan"), 5)])
+@pytest.mark.parametrize(("temperature", "top_k"), [(-0.1, 5), (1.0, -1), (float("nan"), 5)])
 def test_sampler_refuses(temperature: float, top_k: int) -> None:
-    with pytest.raises(ValueError, match="expected temperature >= 0 and top_k >= 1"):
+    with pytest.raises(ValueError, match="expected temperature >= 0, top_k >= 0"):
         Sampler(temperature, top_k)
