@@ -79,6 +79,7 @@ def convert(
     force: bool = False,
     progress: Progress = lambda name, done, total: None,
     warn: Callable[[str], None] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a BrainGPT folder; nothing appears at `out` before it is complete.
 
@@ -93,6 +94,7 @@ def convert(
         force: replace a model folder that is already at `out`.
         progress: called with (tensor, weights done, weights in all) after every block.
         warn: called with what was left out or is missing; default `warnings.warn`.
+        facts: what the config says the model was made from, in place of what `source` is.
 
     Returns:
         The folder: config.json, model.safetensors (or shards of 4 GB and an index) and, if the
@@ -130,10 +132,10 @@ def convert(
         if (folder / "tokenizer.json").is_file():
             stops = tokenizer_files.check(folder, config.vocab_size, config.stop_ids)
             config = replace(config, stop_ids=tuple(sorted({*config.stop_ids, *stops})))
-        facts = opened.describe() | {
+        described = opened.describe() | {
             "warnings": [*opened.warnings, *([missing] if missing else [])]
         }
-        config = replace(config, source=facts)
+        config = replace(config, source=dict(facts or described))
         text = json.dumps(opened.kept | config.to_dict(), indent=1, ensure_ascii=False) + "\n"
         (folder / "config.json").write_text(text, encoding="utf-8")
         specs = memory.stored_tensors(config)

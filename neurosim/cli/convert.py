@@ -49,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="SiLU staircase (silu.* of an approximators.safetensors) for every layer",
     )
+    parser.add_argument(
+        "--even",
+        action="store_true",
+        help="even out the channels first: the same ANN, much less lost to few spikes; reads the "
+        "whole model into memory and measures on training text (docs/braingpt.md)",
+    )
     parser.add_argument("--force", action="store_true", help="replace a model that is at OUT")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
@@ -86,16 +92,13 @@ def main(options: argparse.Namespace) -> int:
         def advance(name: str, done: int, total: int) -> None:
             bar.update(task, description=name, completed=done, total=total)
 
-        folder = convert(
-            source,
-            options.out,
-            options.bits,
-            options.weight_bits,
-            options.staircase,
-            options.force,
-            advance,
-            notes.append,
-        )
+        given = (options.bits, options.weight_bits, options.staircase, options.force)
+        if options.even:
+            from neurosim.models.braingpt.even import convert_even  # MLX and its optimisers
+
+            folder = convert_even(source, options.out, *given, advance, notes.append, console.print)
+        else:
+            folder = convert(source, options.out, *given, advance, notes.append)
     report = _report(folder, time.perf_counter() - start, notes)
     if options.json:
         print(json.dumps(report))

@@ -18,7 +18,7 @@ from neurosim.models.braingpt.stored import StoredModel
 from neurosim.models.braingpt.training.clip_search import ClipSearch
 from neurosim.models.braingpt.training.folder import Staircases
 from neurosim.models.braingpt.training.recipe import Calibration, Recipe
-from neurosim.models.braingpt.training.rotation import rotated, smoothed
+from neurosim.models.braingpt.training.rotation import gained, rotated, smoothed
 from neurosim.models.braingpt.training.staircase_fit import fitted_staircase
 
 Tokens = npt.NDArray[np.integer]
@@ -35,11 +35,17 @@ class Prepared:
     weights: dict[str, npt.NDArray[np.float32]]
     clips: dict[str, float] = field(default_factory=dict)
     staircases: Staircases | None = None
+    gate_gains: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)
 
     def model(self, options: Options) -> MlxBrainGPT:
         """It in MLX."""
         return from_weights(
-            self.config, self.weights.__getitem__, options, self.staircases, self.clips
+            self.config,
+            self.weights.__getitem__,
+            options,
+            self.staircases,
+            self.clips,
+            self.gate_gains,
         )
 
 
@@ -56,7 +62,8 @@ def prepare(recipe: Recipe, text: Tokens, tell: Tell = lambda line: None) -> Pre
     names = stored.config.weight_shapes()
     weights = {name: np.asarray(stored.floats(name), np.float32) for name in names}
     config = replace(stored.config, bits=recipe.convert.bits, weight_bits=32)
-    found = Prepared(config, weights, staircases=list(stored.staircases() or []) or None)
+    stairs: Staircases = [*(stored.staircases() or [])]
+    found = Prepared(config, weights, {}, stairs or None, stored.gate_gains())
     if recipe.convert.rotate:
         tell("rotating the weights")
         found.config, found.weights = rotated(config, weights, recipe.seed)
@@ -68,19 +75,12 @@ def prepare(recipe: Recipe, text: Tokens, tell: Tell = lambda line: None) -> Pre
 def _calibrate(
     found: Prepared, recipe: Recipe, settings: Calibration, text: Tokens, tell: Tell
 ) -> None:
-    model = found.model(_ANN)
-    if settings.smooth:
+    if settings.smooth or settings.gains:
         tell("measuring the feed-forward channels")
-        largest: dict[str, npt.NDArray[Any]] = {}
-
-        def widen(site: str, x: mx.array) -> None:
-            if site.endswith("down_proj.pre"):
-                size = np.abs(np.asarray(x)).reshape(-1, x.shape[-1]).max(axis=0)
-                largest[site] = np.maximum(largest.get(site, 0), size)
-
-        _watch(model, text, settings, recipe.seed, widen)
-        found.weights = smoothed(found.config, found.weights, largest, settings.smooth)
-        model = found.model(_ANN)
+        _even_out(found, recipe, settings, text)
+    if not settings.clips and not settings.staircase:
+        return
+    model = found.model(_ANN)
     search = ClipSearch(recipe.convert.bits, settings.relative)
     gates: dict[str, list[npt.NDArray[np.float32]]] = {}
     generator = np.random.default_rng(recipe.seed)
@@ -102,6 +102,29 @@ def _calibrate(
             fitted_staircase(np.concatenate(gates[f"L{i}.gate_proj.post"]))
             for i in range(found.config.num_hidden_layers)
         ]
+
+
+def _even_out(found: Prepared, recipe: Recipe, settings: Calibration, text: Tokens) -> None:
+    """Channels of the feed-forward layers made alike, the ANN kept."""
+    largest: dict[str, npt.NDArray[Any]] = {}
+    squares: dict[str, npt.NDArray[Any]] = {}
+
+    def look(site: str, x: mx.array) -> None:
+        if site.endswith("down_proj.pre"):
+            size = np.abs(np.asarray(x)).reshape(-1, x.shape[-1]).max(axis=0)
+            largest[site] = np.maximum(largest.get(site, 0), size)
+        elif site.endswith("gate_proj.post"):
+            values = np.asarray(x, np.float64).reshape(-1, x.shape[-1])
+            squares[site] = squares.get(site, 0) + (values * values).sum(axis=0)
+
+    _watch(found.model(_ANN), text, settings, recipe.seed, look)
+    if settings.smooth:
+        found.weights = smoothed(found.config, found.weights, largest, settings.smooth)
+    if settings.gains:
+        sizes = {site: np.sqrt(total / settings.tokens) for site, total in squares.items()}
+        found.weights, found.gate_gains = gained(
+            found.config, found.weights, sizes, settings.gains, found.gate_gains
+        )
 
 
 def _watch(

@@ -52,6 +52,7 @@ class Calibration:
         clips: whether sites get clip factors, see `clip_search`.
         relative: in that search every token weighs the same, rather than by its size.
         smooth: strength of evening out the feed-forward channels, 0 (off) to 1, see `rotation`.
+        gains: strength of evening out the gate's channels by thresholds of their own, 0 to 1.
         staircase: whether the SiLU staircase's pulses are fitted, see `staircase_fit`.
     """
 
@@ -60,6 +61,7 @@ class Calibration:
     clips: bool = True
     relative: bool = False
     smooth: float = 0.0
+    gains: float = 0.0
     staircase: bool = False
 
     def __post_init__(self) -> None:
@@ -67,8 +69,11 @@ class Calibration:
             raise ValueError(
                 f"expected calibrate.tokens >= context >= 2, got {self.tokens}, {self.context}"
             )
-        if not 0 <= self.smooth <= 1:
-            raise ValueError(f"expected calibrate.smooth from 0 to 1, got {self.smooth}")
+        for name in ("smooth", "gains"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    f"expected calibrate.{name} from 0 to 1, got {getattr(self, name)}"
+                )
 
 
 @dataclass(frozen=True)

@@ -110,3 +110,32 @@ def smoothed(
         out[f"{at}up_proj.weight"] = np.asarray(up / factor[:, None], np.float32)
         out[f"{at}down_proj.weight"] = np.asarray(down * factor, np.float32)
     return out
+
+
+def gained(
+    config: BrainGPTConfig,
+    weights: Mapping[str, Floats],
+    sizes: Mapping[str, npt.NDArray[Any]],
+    strength: float,
+    before: Mapping[int, Floats],
+) -> tuple[dict[str, Floats], dict[int, Floats]]:
+    """The same ANN with even channels at the gate: gate_proj / g, and g before the SiLU.
+
+    g of a channel is (its size over the geometric mean) to the power `strength`: in spikes, a
+    threshold of its own for every neuron behind gate_proj.
+
+    Args:
+        sizes: site "L{i}.gate_proj.post" -> root mean square (F,).
+        before: gains that the weights have already.
+
+    Returns:
+        weights, and layer -> gain (F,); see `StoredModel.gate_gains`.
+    """
+    out, gains = dict(weights), {}
+    for i in range(config.num_hidden_layers):
+        size = np.maximum(np.asarray(sizes[f"L{i}.gate_proj.post"], np.float64), 1e-6)
+        factor = (size / np.exp(np.log(size).mean())) ** strength
+        name = f"model.layers.{i}.mlp.gate_proj.weight"
+        out[name] = np.asarray(weights[name] / factor[:, None], np.float32)
+        gains[i] = np.asarray(factor * before.get(i, np.float32(1)), np.float32)
+    return out, gains
