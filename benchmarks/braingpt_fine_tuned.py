@@ -35,10 +35,13 @@ _ANN = Options("ann", "exact")
 
 def _model(folder: Path, options: Options, clips: bool = True) -> MlxBrainGPT:
     stored = StoredModel(folder)
-    stairs = stored.staircases()
-    given = stored.clips if clips else {}
     return from_weights(
-        stored.config, stored.floats, options, None if stairs is None else [*stairs], given
+        stored.config,
+        stored.floats,
+        options,
+        [*(stored.staircases() or [])] or None,
+        stored.clips if clips else {},
+        stored.gate_gains(),
     )
 
 
@@ -53,7 +56,7 @@ def variants(
     yield "8 bits", source, Options("causal", silu), False
     plain = Options("causal", "exact" if silu == "staircase" else silu, "float", bits)
     yield f"{bits} bits", source, plain, False
-    yield f"{bits} bits, rotated and smoothed", run / "prepared", few, False
+    yield f"{bits} bits, rotated and evened out", run / "prepared", few, False
     yield f"{bits} bits, calibrated", run / "prepared", few, True
     if (run / "model").is_dir():
         yield f"{bits} bits, fine-tuned", run / "model", few, True

@@ -90,7 +90,8 @@ def _calibrate(
         if settings.clips:
             search(site, x)
         if settings.staircase and site.endswith("gate_proj.post"):
-            flat = np.asarray(x).reshape(-1)
+            layer = int(site.partition(".")[0].removeprefix("L"))
+            flat = (np.asarray(x) * found.gate_gains.get(layer, np.float32(1))).reshape(-1)
             gates.setdefault(site, []).append(flat[generator.random(flat.size) < share])
 
     tell("measuring every site")
