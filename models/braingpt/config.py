@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from neurosim.models.braingpt.hadamard import check_block
+
 FAMILIES = ("braingpt", "qwen2", "llama")
 MODES = ("causal", "reference")
 SILUS = ("staircase", "table", "exact")
@@ -23,6 +25,7 @@ class BrainGPTConfig:
         bits: of the spike counts, 2 to 8: a neuron fires at most 2^(bits-1) - 1 times.
         weight_bits: of the stored weights: 32, 16 (floats), 8 or 4 (integers).
         rope_scaling: None, or Hugging Face's mapping for "linear" and "llama3".
+        hadamard: channels of a Hadamard block in front of down_proj's neurons, 0: none.
         stop_ids: token ids that end a reply.
         source: what a converted model was made from.
     """
@@ -42,6 +45,7 @@ class BrainGPTConfig:
     biases: bool = True
     bits: int = 8
     weight_bits: int = 32
+    hadamard: int = 0
     stop_ids: tuple[int, ...] = ()
     source: Mapping[str, Any] = field(default_factory=dict)
 
@@ -75,6 +79,7 @@ class BrainGPTConfig:
         if self.weight_bits not in (4, 8, 16, 32):
             raise ValueError(f"expected weight_bits 4, 8, 16 or 32, got {self.weight_bits!r}")
         check_scaling(self.rope_scaling)
+        check_block(self.hadamard, self.intermediate_size)
         object.__setattr__(self, "stop_ids", tuple(self.stop_ids))
 
     @property
@@ -118,13 +123,14 @@ class BrainGPTConfig:
             biases=bool(ours.get("biases", data.get("attention_bias", family != "llama"))),
             bits=ours.get("bits", 8),
             weight_bits=ours.get("weight_bits", 32),
+            hadamard=ours.get("hadamard", 0),
             stop_ids=tuple(i for i in stops if i is not None),
             source=ours.get("source", {}),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """The config.json of a BrainGPT folder."""
-        mine = ("biases", "bits", "weight_bits", "stop_ids", "source")
+        mine = ("biases", "bits", "weight_bits", "hadamard", "stop_ids", "source")
         values = asdict(self)
         stops = list(values["stop_ids"])
         ours = {name: values.pop(name) for name in mine} | {"stop_ids": stops}

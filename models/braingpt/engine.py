@@ -16,9 +16,11 @@ import numpy.typing as npt
 
 from neurosim.kernels import IntegerWeight, cached_attention, count_linear, row_linear
 from neurosim.kernels.spike_quantise.cpu import quantise_by, quantise_rows
+from neurosim.models.braingpt import names as names_of
 from neurosim.models.braingpt import rows, silu
 from neurosim.models.braingpt.clips import source_of
 from neurosim.models.braingpt.config import BrainGPTConfig
+from neurosim.models.braingpt.hadamard import transform_rows
 from neurosim.models.braingpt.model import Options, Staircases, checked_ids, placed
 from neurosim.models.braingpt.rotary import frequencies, tables
 from neurosim.models.braingpt.sites import Listener
@@ -40,6 +42,8 @@ class _Projection:
     bias: Floats
     names: tuple[str, ...]
     sizes: tuple[int, ...]
+    gains: tuple[Floats, ...]
+    """Factors on the spikes of each; empty: 1."""
 
 
 class SiluRows(NamedTuple):
@@ -48,7 +52,6 @@ class SiluRows(NamedTuple):
     kind: int
     edges: Floats
     values: Floats
-    gain: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +63,16 @@ class _Layer:
     first_gain: Floats
     second_gain: Floats
     silu: SiluRows
+    hadamard: int
+
+    def gate(
+        self, gate: tuple[Counts, Floats], up: tuple[Counts, Floats], table: Floats, out: Floats
+    ) -> None:
+        """What the neurons of down_proj see, (R, F); `table` (255,) is work space."""
+        form, (gate_gain, up_gain) = self.silu, self.gate_up.gains
+        how = (form.kind, form.edges, form.values, gate_gain, up_gain)
+        rows.gate_rows(gate[0], gate[1], up[0], up[1], *how, table, out)
+        transform_rows(out, self.hadamard)
 
 
 class EngineCache:
@@ -136,10 +149,9 @@ class Engine:
         self.clips, self.weight_bits = stored.clips, weight_bits or stored.config.weight_bits
         read = _Reader(stored, weight_bits)
         self._table = read.matrix("model.embed_tokens.weight", least=8)
-        layers, gains = [], stored.gate_gains()
+        layers = []
         for i in range(self.config.num_hidden_layers):
-            gain = gains.get(i, _NO_BIAS)
-            layers.append(_layer(read, i, SiluRows(*_lookup(options.silu, staircases, i), gain)))
+            layers.append(_layer(read, i, SiluRows(*_lookup(options.silu, staircases, i))))
             progress(i + 1, self.config.num_hidden_layers)
         self._layers = tuple(layers)
         self._gain = read.vector("model.norm.weight")
@@ -233,15 +245,14 @@ class Engine:
             step.layer = i
             rows.normalise(h, layer.first_gain, self.config.rms_norm_eps, step.normal)
             q, k, v = step.project(step.normal, layer.qkv)
-            mixed = step.attend(q, k, v, cos, sin, cache, i, offset, first)
+            q_gain, k_gain, _ = layer.qkv.gains
+            turned = step.rotate(q, q_gain, k, k_gain, cos, sin)
+            mixed = step.attend(*turned, v, cache, i, offset, first)
             (o,) = step.project(mixed, layer.output)
             rows.add_real(*o, h)
             rows.normalise(h, layer.second_gain, self.config.rms_norm_eps, step.normal)
             gate, up = step.project(step.normal, layer.gate_up)
-            silu = layer.silu
-            rows.gate_rows(
-                *gate, *up, silu.kind, silu.edges, silu.values, silu.gain, step.table, step.hidden
-            )
+            layer.gate(gate, up, step.table, step.hidden)
             (down,) = step.project(step.hidden, layer.down)
             rows.add_real(*down, h)
         cache.advance(ids.shape[1])
@@ -310,25 +321,36 @@ class _Step:
             start += size
         return found
 
-    def attend(
+    def rotate(
         self,
         q: tuple[Counts, Floats],
+        q_gain: Floats,
         k: tuple[Counts, Floats],
-        v: tuple[Counts, Floats],
+        k_gain: Floats,
         cos: Floats,
         sin: Floats,
+    ) -> tuple[Floats, Floats]:
+        """Queries (R, A, D) and keys (R, G, D) at their positions."""
+        config = self.config
+        queries = self.queries.reshape(-1, config.num_attention_heads, config.head_dim)
+        rows.rotate_rows(*q, q_gain, cos, sin, queries)
+        keys = np.empty((len(queries), config.num_key_value_heads, config.head_dim), np.float32)
+        rows.rotate_rows(*k, k_gain, cos, sin, keys)
+        return queries, keys
+
+    def attend(
+        self,
+        queries: Floats,
+        keys: Floats,
+        v: tuple[Counts, Floats],
         cache: EngineCache,
         layer: int,
         offset: int,
         first: npt.NDArray[np.int64],
     ) -> Floats:
-        """Rotate, append to the cache, mix; (R, A D)."""
+        """Append to the cache and mix; (R, A D)."""
         config, (batch, length) = self.config, self.shape
         size, groups = config.head_dim, config.num_key_value_heads
-        queries = self.queries.reshape(batch * length, config.num_attention_heads, size)
-        rows.rotate_rows(*q, cos, sin, queries)
-        keys = np.empty((batch * length, groups, size), np.float32)
-        rows.rotate_rows(*k, cos, sin, keys)
         values = np.empty((batch * length, groups * size), np.float32)
         rows.real(*v, values)
         new = slice(offset, offset + length)
@@ -353,10 +375,14 @@ class _Reader:
     def __init__(self, stored: StoredModel, weight_bits: int | None) -> None:
         if weight_bits not in (None, 4, 8, 32):
             raise ValueError(f"expected weight_bits 4, 8 or 32, got {weight_bits!r}")
-        self._stored, self._bits = stored, weight_bits
+        self._stored, self._bits, self._gains = stored, weight_bits, stored.gains()
+        self.config = stored.config
 
     def vector(self, name: str) -> Floats:
         return self._stored.floats(name).astype(np.float32)
+
+    def _gain(self, key: str) -> Floats:
+        return self._gains.get(names_of.gain(key) or "", _NO_BIAS)
 
     def matrix(self, name: str, least: int = 4) -> Weight:
         """Integers of the bits asked for (at least `least`), else floats."""
@@ -373,22 +399,23 @@ class _Reader:
         if biases:
             bias = np.concatenate([self.vector(f"{at}{name}.bias") for name in names])
         sizes = tuple(part.shape[0] for part in parts)
+        gains = tuple(self._gain(f"{at}{name}.gain") for name in names)
         weight: Weight = parts[0]
         if len(parts) == 1:
-            return _Projection(weight, bias, names, sizes)
+            return _Projection(weight, bias, names, sizes, gains)
         if isinstance(weight, IntegerWeight):
             weight = joined([part for part in parts if isinstance(part, IntegerWeight)])
         else:
             weight = np.concatenate([part for part in parts if isinstance(part, np.ndarray)])
         for name in names:
             self._stored.release(f"{at}{name}.weight")
-        return _Projection(weight, bias, names, sizes)
+        return _Projection(weight, bias, names, sizes, gains)
 
 
 def _layer(read: _Reader, index: int, lookup: SiluRows) -> _Layer:
     at = f"model.layers.{index}."
     attention, mlp = at + "self_attn.", at + "mlp."
-    biases = read._stored.config.biases
+    biases = read.config.biases
     return _Layer(
         read.projection(attention, ("q_proj", "k_proj", "v_proj"), biases),
         read.projection(attention, ("o_proj",), False),
@@ -397,6 +424,7 @@ def _layer(read: _Reader, index: int, lookup: SiluRows) -> _Layer:
         read.vector(at + "input_layernorm.weight"),
         read.vector(at + "post_attention_layernorm.weight"),
         lookup,
+        read.config.hadamard,
     )
 
 

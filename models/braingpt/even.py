@@ -2,9 +2,9 @@
 
 Real language models have channels a hundred times larger than the rest; under one scale a token the
 others are left with few spikes. Three changes that keep the ANN: the residual stream and the value
-heads in another orthogonal basis, the feed-forward channels scaled between up and down, and
-thresholds of their own for the gate's neurons (`training/rotation.py`). The last two are measured
-on training text.
+heads in another orthogonal basis, Hadamard transforms in front of down_proj, and thresholds of
+their own for the neurons behind q, k, gate and up (`training/rotation.py`), the last measured on
+training text.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def convert_even(
         fetch([TEXT])
         text = split_stream("train", ChatTokenizer.load(plain), sources=[TEXT])
         recipe = Recipe(
-            Conversion(str(plain), "causal", config.bits, "exact", rotate=True),
-            Calibration(TOKENS, clips=False, smooth=STRENGTH, gains=STRENGTH),
+            Conversion(str(plain), "causal", config.bits, "exact", True, True),
+            Calibration(TOKENS, clips=False, gains=STRENGTH),
             sources=(TEXT,),
         )
         found = prepare(recipe, np.asarray(text), tell)
@@ -72,7 +72,7 @@ def convert_even(
             found.weights.__getitem__,
             plain,
             staircases=found.staircases,
-            gate_gains=found.gate_gains,
+            gains=found.gains,
         )
         facts = dict(config.source) | {
             "evened": {"text": TEXT, "tokens": TOKENS, "strength": STRENGTH, "seed": recipe.seed}

@@ -89,7 +89,7 @@ class FolderSource:
                 stem = stem.removesuffix(ending)
             if stem in known:
                 self._keys[name] = key
-            elif names.staircase(key):
+            elif names.staircase(key) or names.gain(key):
                 self._staircase.append(key)
             elif name == "lm_head.weight":  # tied: it is the embedding once more
                 continue

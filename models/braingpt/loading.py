@@ -95,10 +95,10 @@ def load(
     if backend == "mlx":
         from neurosim.models.braingpt.mlx_model import from_weights
 
-        gains = stored.gate_gains()
+        gains = stored.gains()
         return from_weights(config, stored.floats, options, staircases, stored.clips, gains)
     weights = {name: stored.floats(name) for name in config.weight_shapes()}
-    gains = stored.gate_gains()
+    gains = stored.gains()
     return BrainGPT(config, weights, options, kind, staircases, stored.clips, gains)
 
 

@@ -241,9 +241,9 @@ class _Lowering:
                 q, k, v = self.outputs(inputs[1:], scale, index, layer.qkv)
                 cos, sin = tables(self.engine._frequency, np.array([held]))
                 queries = np.empty((1, heads, size), np.float32)
-                rows.rotate_rows(*q, cos, sin, queries)
+                rows.rotate_rows(*q, layer.qkv.gains[0], cos, sin, queries)
                 rotated = np.empty((1, groups, size), np.float32)
-                rows.rotate_rows(*k, cos, sin, rotated)
+                rows.rotate_rows(*k, layer.qkv.gains[1], cos, sin, rotated)
                 real = np.empty((1, keys_width), np.float32)
                 rows.real(*v, real)
                 cached[0, :, held], values[0, :, held] = rotated[0], real.reshape(groups, size)
@@ -266,6 +266,7 @@ class _Lowering:
         work = _output_work(width) + _output_work(keys_width).times(2)
         work += workload.positions(config) + workload.quantise(width)
         work += Work(multiply=size // 2, special=size)  # sine and cosine of the position
+        work += Work(multiply=sum(len(gain) for gain in layer.qkv.gains))
         if config.biases:
             work += Work(add=outputs)
         shifts, stored = self._shift_adds(outputs), 2 * keys_width * _FLOAT_BITS
@@ -281,18 +282,19 @@ class _Lowering:
     def _gate(self, index: int) -> _Made:
         config, layer = self.config, self.engine._layers[index]
         hidden = config.intermediate_size
-        kind, edges, steps, gain = layer.silu
+        gains = layer.gate_up.gains
 
         def step(token: int, inputs: Sequence[Any]) -> tuple[Counts, Floats]:
             scale, h = _received(inputs[0])
             gate, up = self.outputs(inputs[1:], scale, index, layer.gate_up)
             table, product = np.empty(255, np.float32), np.empty((1, hidden), np.float32)
-            rows.gate_rows(*gate, *up, kind, edges, steps, gain, table, product)
+            layer.gate(gate, up, table, product)
             counts, scales = self.spikes(product, index, layer.down)
             return counts[0], _passed(scales, h)
 
         work = _output_work(hidden).times(2) + workload.quantise(hidden)
-        work += workload.silu(config, self.engine.options.silu, True, bool(len(gain)))
+        work += workload.silu(config, self.engine.options.silu, True, bool(len(gains[0])))
+        work += Work(multiply=len(gains[1])) + workload.turned(config)
         operations = _fixed(work, _FLOAT_BITS * 2 * hidden, self._shift_adds(2 * hidden))
         return _Made(hidden, lambda: step, operations, 8 * hidden)
 

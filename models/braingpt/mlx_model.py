@@ -114,7 +114,7 @@ class MlxBrainGPT(nn.Module):
         options: see `model.Options`.
         staircases: SiLU parameters of every layer, for silu="staircase".
         clips: factors of sites, see `clips`.
-        gate_gains: layer -> factor on its gate before the SiLU, see `StoredModel.gate_gains`.
+        gains: projection -> factor on its spikes, see `StoredModel.gains`.
     """
 
     def __init__(
@@ -123,10 +123,10 @@ class MlxBrainGPT(nn.Module):
         options: Options,
         staircases: Staircases | None = None,
         clips: Mapping[str, float] | None = None,
-        gate_gains: Mapping[int, npt.NDArray[Any]] | None = None,
+        gains: Mapping[str, npt.NDArray[Any]] | None = None,
     ) -> None:
         super().__init__()
-        self._gains = {i: mx.array(gain) for i, gain in (gate_gains or {}).items()}
+        self._gains = {name: mx.array(gain) for name, gain in (gains or {}).items()}
         fast_blas.enable()
         self.config = config
         shapes = config.weight_shapes()
@@ -291,10 +291,19 @@ class _Pass:
         linears = [getattr(group, name) for name in names]
         before = tuple(f"L{layer}.{name}.pre" for name in names)
         x = self.quantise(x, before, [len(linear.weight) for linear in linears])
-        return [
-            self.quantise(linear(x), (f"L{layer}.{name}.post",))
-            for linear, name in zip(linears, names, strict=True)
-        ]
+        found = []
+        for linear, name in zip(linears, names, strict=True):
+            y = self.quantise(linear(x), (f"L{layer}.{name}.post",))
+            gain = self.model._gains.get(f"L{layer}.{name}")
+            found.append(y if gain is None else y * gain)
+        return found
+
+    def turn(self, x: mx.array) -> mx.array:
+        """Hadamard blocks, see `hadamard`."""
+        size = self.config.hadamard
+        if not size:
+            return x
+        return mx.hadamard_transform(x.reshape(*x.shape[:-1], -1, size), 1.0).reshape(x.shape)
 
     def norm(self, x: mx.array, gain: nn.Module) -> mx.array:
         """RMSNorm."""
@@ -351,9 +360,8 @@ class _Pass:
             h = h + self.synapsis(mixed, i, ("o_proj",))[0]
             x = self.norm(h, block.post_attention_layernorm)
             gate, up = self.synapsis(x, i, ("gate_proj", "up_proj"))
-            if i in self.model._gains:
-                gate = gate * self.model._gains[i]
-            h = h + self.synapsis(self.model._gates[i](gate, up), i, ("down_proj",))[0]
+            product = self.turn(self.model._gates[i](gate, up))
+            h = h + self.synapsis(product, i, ("down_proj",))[0]
         return self.norm(h, model.norm)
 
 
@@ -363,10 +371,10 @@ def from_weights(
     options: Options,
     staircases: Staircases | None = None,
     clips: Mapping[str, float] | None = None,
-    gate_gains: Mapping[int, npt.NDArray[Any]] | None = None,
+    gains: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> MlxBrainGPT:
     """A model with the weights that `floats` gives by their plain names."""
-    model = MlxBrainGPT(config, options, staircases, clips, gate_gains)
+    model = MlxBrainGPT(config, options, staircases, clips, gains)
     arrays = [
         (name, mx.array(np.asarray(floats(name), np.float32))) for name in config.weight_shapes()
     ]

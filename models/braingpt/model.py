@@ -21,6 +21,7 @@ from neurosim.kernels import spike_quantise
 from neurosim.models.braingpt import silu as silus
 from neurosim.models.braingpt.clips import source_of
 from neurosim.models.braingpt.config import ATTENTIONS, MODES, SILUS, BrainGPTConfig
+from neurosim.models.braingpt.hadamard import transform
 from neurosim.models.braingpt.rotary import frequencies, rotate, tables
 from neurosim.models.braingpt.sites import Listener
 
@@ -139,7 +140,7 @@ class BrainGPT:
         dtype: float64 or float32, of everything.
         staircases: one mapping of SiLU parameters per layer; needed by silu="staircase".
         clips: clip factor of sites, see `clips.py`.
-        gate_gains: layer -> factor on its gate before the SiLU, see `StoredModel.gate_gains`.
+        gains: projection -> factor on its spikes, see `StoredModel.gains`.
     """
 
     def __init__(
@@ -150,11 +151,11 @@ class BrainGPT:
         dtype: npt.DTypeLike = np.float64,
         staircases: Staircases | None = None,
         clips: Mapping[str, float] | None = None,
-        gate_gains: Mapping[int, npt.NDArray[Any]] | None = None,
+        gains: Mapping[str, npt.NDArray[Any]] | None = None,
     ) -> None:
         self.clips = dict(clips or {})
         kind = np.dtype(dtype)
-        self._gains = {i: gain.astype(kind) for i, gain in (gate_gains or {}).items()}
+        self._gains = {name: gain.astype(kind) for name, gain in (gains or {}).items()}
         self.config, self.options, self.dtype = config, options, np.dtype(dtype)
         self._weights = {name: array.astype(self.dtype) for name, array in weights.items()}
         self._staircases = staircases
@@ -254,7 +255,9 @@ class _Pass:
         weight = self.model._weights[at + ".weight"]
         y = self.quantise(x, f"L{layer}.{name}.pre", len(weight)) @ weight.T
         bias = self.model._weights.get(at + ".bias")
-        return self.quantise(y if bias is None else y + bias, f"L{layer}.{name}.post")
+        z = self.quantise(y if bias is None else y + bias, f"L{layer}.{name}.post")
+        gain = self.model._gains.get(f"L{layer}.{name}")
+        return z if gain is None else z * gain
 
     def norm(self, x: Floats, name: str) -> Floats:
         """RMSNorm."""
@@ -292,9 +295,8 @@ class _Pass:
             h = h + self.synapsis(mixed, i, "o_proj")
             x = self.norm(h, at + "post_attention_layernorm.weight")
             gate, up = self.synapsis(x, i, "gate_proj"), self.synapsis(x, i, "up_proj")
-            if i in self.model._gains:
-                gate = gate * self.model._gains[i]
-            h = h + self.synapsis(self.model._silus[i](gate) * up, i, "down_proj")
+            product = transform(self.model._silus[i](gate) * up, self.config.hadamard)
+            h = h + self.synapsis(product, i, "down_proj")
         h = self.norm(h[:, -1] if last else h, "model.norm.weight")
         return np.asarray(h @ weights.get("lm_head.weight", table).T)
 

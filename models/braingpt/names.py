@@ -10,8 +10,7 @@ import re
 
 _WRAPPED = re.compile(r"((?:[qkvo]|gate|up|down)_proj|embed_tokens)\.layer\.(weight|bias)(.*)$")
 _PLAIN = re.compile(r"((?:[qkvo]|gate|up|down)_proj|embed_tokens)\.(weight|bias)(.*)$")
-INPUT_GAIN = "input_gain"
-"""Of `act_fn`: factor on every channel of the gate before its SiLU, ours; 1 where there is none."""
+_GAIN = re.compile(r"model\.layers\.(\d+)\.(?:self_attn|mlp)\.((?:q|k|gate|up)_proj)\.gain$")
 _STAIRCASE = re.compile(r"model\.layers\.(\d+)\.mlp\.act_fn\.(.+)$")
 
 
@@ -28,6 +27,19 @@ def wrapped(name: str) -> str:
 def ignored(name: str) -> bool:
     """Whether a key carries no information: counters of neurons, tables of rotary frequencies."""
     return "ifneuron" in name or name.endswith("rotary_emb.inv_freq")
+
+
+def gain(name: str) -> str | None:
+    """The projection ("L0.q_proj") whose output gain a key holds, else None; see `gain_key`."""
+    found = _GAIN.match(name)
+    return f"L{found[1]}.{found[2]}" if found else None
+
+
+def gain_key(projection: str) -> str:
+    """Where the gain of a projection ("L0.q_proj") is stored: ours, beside its weight."""
+    layer, name = projection.split(".")
+    group = "self_attn" if name in ("q_proj", "k_proj") else "mlp"
+    return f"model.layers.{layer[1:]}.{group}.{name}.gain"
 
 
 def staircase(name: str) -> tuple[int, str] | None:

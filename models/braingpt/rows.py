@@ -90,9 +90,17 @@ def add_real(counts: Counts, scales: Floats, h: Floats) -> None:
 
 @compiled
 def rotate_rows(
-    counts: Counts, scales: Floats, cos: Floats, sin: Floats, out: npt.NDArray[Any]
+    counts: Counts,
+    scales: Floats,
+    gain: Floats,
+    cos: Floats,
+    sin: Floats,
+    out: npt.NDArray[Any],
 ) -> None:
-    """Counts (R, A D) as real values, rotated by tables (R, D / 2), into out (R, A, D)."""
+    """Counts (R, A D) as real values, rotated by tables (R, D / 2), into out (R, A, D).
+
+    `gain` (A D,) or empty: 1.
+    """
     heads, size = out.shape[1], out.shape[2]
     half = size // 2
     for row in range(len(counts)):
@@ -103,6 +111,9 @@ def rotate_rows(
             for i in range(half):
                 first = np.float32(values[i]) * scale
                 second = np.float32(values[i + half]) * scale
+                if len(gain):
+                    first *= gain[head * size + i]
+                    second *= gain[head * size + i + half]
                 target[i] = first * c[i] - second * s[i]
                 target[i + half] = second * c[i] + first * s[i]
 
@@ -136,24 +147,30 @@ def gate_rows(
     kind: int,
     edges: Floats,
     values: Floats,
-    gain: Floats,
+    gate_gain: Floats,
+    up_gain: Floats,
     table: Floats,
     out: Floats,
 ) -> None:
-    """out = SiLU(gate gain) up, rows; an empty gain is 1.
+    """out = SiLU(gate gate_gain) up up_gain, rows; empty gains are 1.
 
-    Without gains the SiLU of a row is a table of its 255 possible values.
+    Without a gain the SiLU of a row is a table of its 255 possible values.
     """
     for row in range(len(gate)):
-        scale = gate_scales[row]
-        if len(gain):
-            g, u, target, up_scale = gate[row], up[row], out[row], up_scales[row]
-            for i in range(len(g)):
-                x = np.float32(g[i]) * scale * gain[i]
-                target[i] = _silu(x, kind, edges, values) * (np.float32(u[i]) * up_scale)
-            continue
-        for count in range(-127, 128):
-            table[count + 127] = _silu(np.float32(count) * scale, kind, edges, values)
         g, u, target, up_scale = gate[row], up[row], out[row], up_scales[row]
-        for i in range(len(g)):
-            target[i] = table[np.int64(g[i]) + 127] * (np.float32(u[i]) * up_scale)
+        scale = gate_scales[row]
+        if len(gate_gain):
+            for i in range(len(g)):
+                x = np.float32(g[i]) * scale * gate_gain[i]
+                target[i] = _silu(x, kind, edges, values)
+        else:
+            for count in range(-127, 128):
+                table[count + 127] = _silu(np.float32(count) * scale, kind, edges, values)
+            for i in range(len(g)):
+                target[i] = table[np.int64(g[i]) + 127]
+        if len(up_gain):
+            for i in range(len(u)):
+                target[i] *= np.float32(u[i]) * up_scale * up_gain[i]
+        else:
+            for i in range(len(u)):
+                target[i] *= np.float32(u[i]) * up_scale

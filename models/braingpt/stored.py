@@ -124,42 +124,33 @@ class StoredModel:
         """Give back the memory of a weight that was copied; views of it read the file again."""
         self.tensors.release(self._key[name])
 
-    def _act_fn(self) -> list[dict[str, npt.NDArray[Any]]]:
-        """Everything below `mlp.act_fn` of every layer."""
-        layers = self.config.num_hidden_layers
-        found: list[dict[str, npt.NDArray[Any]]] = [{} for _ in range(layers)]
-        for key in self.tensors.names:
-            place = names.staircase(key)
-            if place is not None and place[0] < len(found):
-                found[place[0]][place[1]] = self.tensors.read(key)
-        return found
+    def gains(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Projection ("L0.q_proj") -> factor (O,) on its spikes; those without one are left out.
 
-    def gate_gains(self) -> dict[int, npt.NDArray[np.float32]]:
-        """Layer -> factor (F,) on its gate before the SiLU; layers without one are left out.
-
-        The neurons behind gate_proj then have thresholds of their own: its weights are stored
-        divided by the gain, so that one scale a token serves channels of different size.
+        The neurons behind it then have thresholds of their own: its weights are stored divided by
+        the gain, so that one scale a token serves channels of different size.
         """
         found = {}
-        for i, layer in enumerate(self._act_fn()):
-            gain = layer.get(names.INPUT_GAIN)
-            if gain is None:
+        for key in self.tensors.names:
+            projection = names.gain(key)
+            if projection is None:
                 continue
-            name = f"model.layers.{i}.mlp.act_fn.{names.INPUT_GAIN}"
-            if gain.shape != (self.config.intermediate_size,):
-                raise ValueError(
-                    f"{self.folder}: {name}: expected shape ({self.config.intermediate_size},), "
-                    f"got {gain.shape}"
-                )
-            check_finite(gain, name)
-            found[i] = gain.astype(np.float32)
+            size = self.config.weight_shapes().get(key.removesuffix("gain") + "weight", (0,))[0]
+            gain = self.tensors.read(key)
+            if gain.shape != (size,):
+                raise ValueError(f"{self.folder}: {key}: expected ({size},), got {gain.shape}")
+            check_finite(gain, key)
+            found[projection] = gain.astype(np.float32)
         return found
 
     def staircases(self) -> list[dict[str, npt.NDArray[Any]]] | None:
         """SiLU parameters of every layer, None where the folder has none."""
-        found = self._act_fn()
-        for layer in found:
-            layer.pop(names.INPUT_GAIN, None)
+        layers = self.config.num_hidden_layers
+        found: list[dict[str, npt.NDArray[Any]]] = [{} for _ in range(layers)]
+        for key in self.tensors.names:
+            place = names.staircase(key)
+            if place is not None and place[0] < layers:
+                found[place[0]][place[1]] = self.tensors.read(key)
         if not any(found):
             return None
         if not all(found):

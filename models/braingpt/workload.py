@@ -84,6 +84,12 @@ def silu(config: BrainGPTConfig, form: str, spiking: bool, gains: bool = False) 
     return product + each.times(_VALUES) + Work(reads=hidden)
 
 
+def turned(config: BrainGPTConfig) -> Work:
+    """Sums and differences of the Hadamard blocks in front of down_proj's neurons."""
+    steps = max(config.hadamard, 1).bit_length() - 1
+    return Work(add=steps * config.intermediate_size)
+
+
 def rest(config: BrainGPTConfig, context: int, form: str, spiking: bool) -> dict[str, Work]:
     """What stays in floating point on both sides: mechanism -> work of the whole token."""
     width, layers = config.hidden_size, config.num_hidden_layers
@@ -92,7 +98,9 @@ def rest(config: BrainGPTConfig, context: int, form: str, spiking: bool) -> dict
     return {
         "lm_head": Work(mac=config.vocab_size * width),
         "attention": attention(config, context).times(layers),
-        "SiLU": silu(config, form, spiking).times(layers),
+        "SiLU": (silu(config, form, spiking) + (turned(config) if spiking else Work())).times(
+            layers
+        ),
         "norms, positions, residual": other + Work(add=2 * width).times(layers),
     }
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from neurosim.folders import replacing_folder
 from neurosim.models.braingpt.config import BrainGPTConfig
-from neurosim.models.braingpt.names import INPUT_GAIN
+from neurosim.models.braingpt.names import gain_key
 from neurosim.models.tensor_files import TensorWriter
 from neurosim.models.text import tokenizer_files
 
@@ -27,7 +27,7 @@ def save(
     clips: Mapping[str, float] | None = None,
     staircases: Staircases | None = None,
     facts: Mapping[str, Any] | None = None,
-    gate_gains: Mapping[int, npt.NDArray[Any]] | None = None,
+    gains: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> None:
     """Write a BrainGPT folder with float32 weights; nothing appears before it is complete.
 
@@ -36,7 +36,7 @@ def save(
         tokenizer_from: folder whose tokenizer files are copied.
         clips: factors of sites, see `neurosim.models.braingpt.clips`.
         staircases: SiLU parameters of every layer.
-        gate_gains: layer -> factor on its gate before the SiLU, see `StoredModel.gate_gains`.
+        gains: projection -> factor on its spikes, see `StoredModel.gains`.
         facts: how it was made, for `neurosim.training` of config.json.
     """
     data = config.to_dict()
@@ -47,10 +47,7 @@ def save(
         for i, parameters in enumerate(staircases or [])
         for key, value in parameters.items()
     }
-    stairs |= {
-        f"model.layers.{i}.mlp.act_fn.{INPUT_GAIN}": np.asarray(gain, np.float32)
-        for i, gain in (gate_gains or {}).items()
-    }
+    stairs |= {gain_key(name): np.asarray(gain, np.float32) for name, gain in (gains or {}).items()}
     specs = {name: ("F32", shape) for name, shape in shapes.items()}
     specs |= {name: ("F32", value.shape) for name, value in stairs.items()}
     with replacing_folder(folder) as unfinished:

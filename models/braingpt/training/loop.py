@@ -70,14 +70,14 @@ class FineTuner:
         stored = StoredModel(folder / PREPARED)
         stairs = stored.staircases()
         self.staircases: folders.Staircases | None = None if stairs is None else [*stairs]
-        self.gate_gains = stored.gate_gains()
+        self.gains = stored.gains()
         self.model = from_weights(
             stored.config,
             stored.floats,
             self.options,
             self.staircases,
             stored.clips,
-            self.gate_gains,
+            self.gains,
         )
         self.step = 0
         self.teacher: MlxBrainGPT | None = None
@@ -105,7 +105,7 @@ class FineTuner:
             found.clips,
             found.staircases,
             recipe.to_dict() | {"fine_tune": None},
-            found.gate_gains,
+            found.gains,
         )
 
     def _begin(self, settings: FineTuning) -> None:
@@ -127,7 +127,7 @@ class FineTuner:
                 stored.config,
                 stored.floats,
                 Options("ann", "exact"),
-                gate_gains=stored.gate_gains(),
+                gains=stored.gains(),
             )
         self.optimizer.init(model.trainable_parameters())
         if (self.folder / STATE).is_file():
@@ -256,7 +256,7 @@ class FineTuner:
             self.model.clips,
             self.staircases,
             facts,
-            self.gate_gains,
+            self.gains,
         )
         self.tell(f"validation loss {loss:.4f} nats per token; model in {target}")
         return target

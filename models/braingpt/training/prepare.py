@@ -18,7 +18,13 @@ from neurosim.models.braingpt.stored import StoredModel
 from neurosim.models.braingpt.training.clip_search import ClipSearch
 from neurosim.models.braingpt.training.folder import Staircases
 from neurosim.models.braingpt.training.recipe import Calibration, Recipe
-from neurosim.models.braingpt.training.rotation import gained, rotated, smoothed
+from neurosim.models.braingpt.training.rotation import (
+    GAINED,
+    gained,
+    rotated,
+    smoothed,
+    transformed,
+)
 from neurosim.models.braingpt.training.staircase_fit import fitted_staircase
 
 Tokens = npt.NDArray[np.integer]
@@ -35,7 +41,7 @@ class Prepared:
     weights: dict[str, npt.NDArray[np.float32]]
     clips: dict[str, float] = field(default_factory=dict)
     staircases: Staircases | None = None
-    gate_gains: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)
+    gains: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
     def model(self, options: Options) -> MlxBrainGPT:
         """It in MLX."""
@@ -45,7 +51,7 @@ class Prepared:
             options,
             self.staircases,
             self.clips,
-            self.gate_gains,
+            self.gains,
         )
 
 
@@ -63,10 +69,12 @@ def prepare(recipe: Recipe, text: Tokens, tell: Tell = lambda line: None) -> Pre
     weights = {name: np.asarray(stored.floats(name), np.float32) for name in names}
     config = replace(stored.config, bits=recipe.convert.bits, weight_bits=32)
     stairs: Staircases = [*(stored.staircases() or [])]
-    found = Prepared(config, weights, {}, stairs or None, stored.gate_gains())
+    found = Prepared(config, weights, {}, stairs or None, stored.gains())
     if recipe.convert.rotate:
         tell("rotating the weights")
         found.config, found.weights = rotated(config, weights, recipe.seed)
+    if recipe.convert.hadamard and not found.config.hadamard:
+        found.config, found.weights = transformed(found.config, found.weights)
     if recipe.calibrate is not None and recipe.convert.mode != "ann":
         _calibrate(found, recipe, recipe.calibrate, text, tell)
     return found
@@ -76,7 +84,7 @@ def _calibrate(
     found: Prepared, recipe: Recipe, settings: Calibration, text: Tokens, tell: Tell
 ) -> None:
     if settings.smooth or settings.gains:
-        tell("measuring the feed-forward channels")
+        tell("measuring the channels")
         _even_out(found, recipe, settings, text)
     if not settings.clips and not settings.staircase:
         return
@@ -90,8 +98,8 @@ def _calibrate(
         if settings.clips:
             search(site, x)
         if settings.staircase and site.endswith("gate_proj.post"):
-            layer = int(site.partition(".")[0].removeprefix("L"))
-            flat = (np.asarray(x) * found.gate_gains.get(layer, np.float32(1))).reshape(-1)
+            gain = found.gains.get(site.removesuffix(".post"), np.float32(1))
+            flat = (np.asarray(x) * gain).reshape(-1)
             gates.setdefault(site, []).append(flat[generator.random(flat.size) < share])
 
     tell("measuring every site")
@@ -106,7 +114,7 @@ def _calibrate(
 
 
 def _even_out(found: Prepared, recipe: Recipe, settings: Calibration, text: Tokens) -> None:
-    """Channels of the feed-forward layers made alike, the ANN kept."""
+    """Channels made alike, the ANN kept."""
     largest: dict[str, npt.NDArray[Any]] = {}
     squares: dict[str, npt.NDArray[Any]] = {}
 
@@ -114,7 +122,7 @@ def _even_out(found: Prepared, recipe: Recipe, settings: Calibration, text: Toke
         if site.endswith("down_proj.pre"):
             size = np.abs(np.asarray(x)).reshape(-1, x.shape[-1]).max(axis=0)
             largest[site] = np.maximum(largest.get(site, 0), size)
-        elif site.endswith("gate_proj.post"):
+        elif site.endswith(tuple(f"{name}.post" for name in GAINED)):
             values = np.asarray(x, np.float64).reshape(-1, x.shape[-1])
             squares[site] = squares.get(site, 0) + (values * values).sum(axis=0)
 
@@ -123,9 +131,7 @@ def _even_out(found: Prepared, recipe: Recipe, settings: Calibration, text: Toke
         found.weights = smoothed(found.config, found.weights, largest, settings.smooth)
     if settings.gains:
         sizes = {site: np.sqrt(total / settings.tokens) for site, total in squares.items()}
-        found.weights, found.gate_gains = gained(
-            found.config, found.weights, sizes, settings.gains, found.gate_gains
-        )
+        found.weights, found.gains = gained(found.weights, sizes, settings.gains, found.gains)
 
 
 def _watch(

@@ -26,6 +26,7 @@ class Conversion:
         bits: of the spike counts.
         silu: form of the SiLU; "staircase" needs calibration or a source that has one.
         rotate: write the weights in a basis without outliers, see `rotation`.
+        hadamard: transform the inputs of down_proj, see `hadamard`.
     """
 
     source: str
@@ -33,6 +34,7 @@ class Conversion:
     bits: int = 8
     silu: str = "table"
     rotate: bool = False
+    hadamard: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in ("causal", "ann"):
@@ -52,7 +54,8 @@ class Calibration:
         clips: whether sites get clip factors, see `clip_search`.
         relative: in that search every token weighs the same, rather than by its size.
         smooth: strength of evening out the feed-forward channels, 0 (off) to 1, see `rotation`.
-        gains: strength of evening out the gate's channels by thresholds of their own, 0 to 1.
+        gains: strength of evening out the outputs of q, k, gate and up by thresholds of their
+            own, 0 to 1.
         staircase: whether the SiLU staircase's pulses are fitted, see `staircase_fit`.
     """
 

@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.models.braingpt.config import BrainGPTConfig
+from neurosim.models.braingpt.hadamard import largest_block, transform
+from neurosim.models.braingpt.names import gain_key
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -112,30 +114,49 @@ def smoothed(
     return out
 
 
+GAINED = ("q_proj", "k_proj", "gate_proj", "up_proj")
+"""Whose neurons may have thresholds of their own (v and o: the value heads are rotated)."""
+
+
 def gained(
-    config: BrainGPTConfig,
     weights: Mapping[str, Floats],
     sizes: Mapping[str, npt.NDArray[Any]],
     strength: float,
-    before: Mapping[int, Floats],
-) -> tuple[dict[str, Floats], dict[int, Floats]]:
-    """The same ANN with even channels at the gate: gate_proj / g, and g before the SiLU.
+    before: Mapping[str, Floats],
+) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """The same ANN with even outputs: the weights of a projection over g, and g on its spikes.
 
-    g of a channel is (its size over the geometric mean) to the power `strength`: in spikes, a
-    threshold of its own for every neuron behind gate_proj.
+    g of a channel is (its size over the geometric mean) to the power `strength`: a threshold of its
+    own for every neuron.
 
     Args:
-        sizes: site "L{i}.gate_proj.post" -> root mean square (F,).
+        sizes: site "L0.q_proj.post" -> root mean square (O,).
         before: gains that the weights have already.
 
     Returns:
-        weights, and layer -> gain (F,); see `StoredModel.gate_gains`.
+        weights, and projection -> gain (O,); see `StoredModel.gains`.
     """
-    out, gains = dict(weights), {}
-    for i in range(config.num_hidden_layers):
-        size = np.maximum(np.asarray(sizes[f"L{i}.gate_proj.post"], np.float64), 1e-6)
+    out, gains = dict(weights), dict(before)
+    for site, found in sizes.items():
+        projection = site.removesuffix(".post")
+        size = np.maximum(np.asarray(found, np.float64), 1e-6)
         factor = (size / np.exp(np.log(size).mean())) ** strength
-        name = f"model.layers.{i}.mlp.gate_proj.weight"
-        out[name] = np.asarray(weights[name] / factor[:, None], np.float32)
-        gains[i] = np.asarray(factor * before.get(i, np.float32(1)), np.float32)
+        stem = gain_key(projection).removesuffix("gain")
+        out[f"{stem}weight"] = np.asarray(weights[f"{stem}weight"] / factor[:, None], np.float32)
+        if f"{stem}bias" in weights:
+            out[f"{stem}bias"] = np.asarray(weights[f"{stem}bias"] / factor, np.float32)
+        gains[projection] = np.asarray(factor * before.get(projection, 1.0), np.float32)
     return out, gains
+
+
+def transformed(
+    config: BrainGPTConfig, weights: Mapping[str, Floats]
+) -> tuple[BrainGPTConfig, dict[str, Floats]]:
+    """The same ANN with Hadamard blocks in front of down_proj, see `hadamard`."""
+    size = largest_block(config.intermediate_size)
+    out = dict(weights)
+    for i in range(config.num_hidden_layers):
+        name = f"model.layers.{i}.mlp.down_proj.weight"
+        wide = transform(np.asarray(weights[name], np.float64), size) / size
+        out[name] = np.asarray(wide, np.float32)
+    return replace(config, hadamard=size), out
