@@ -41,7 +41,7 @@ def _model(folder: Path, options: Options, clips: bool = True) -> MlxBrainGPT:
         options,
         [*(stored.staircases() or [])] or None,
         stored.clips if clips else {},
-        stored.gate_gains(),
+        stored.gains(),
     )
 
 
