@@ -4,7 +4,7 @@ Real language models have channels a hundred times larger than the rest; under o
 others are left with few spikes. Three changes that keep the ANN: the residual stream and the value
 heads in another orthogonal basis, Hadamard transforms in front of down_proj, and thresholds of
 their own for the neurons behind q, k, gate and up (`training/rotation.py`), the last measured on
-training text.
+training text. The pulses of the SiLU staircase are fitted to the same text, where none are given.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def convert_even(
         text = split_stream("train", ChatTokenizer.load(plain), sources=[TEXT])
         recipe = Recipe(
             Conversion(str(plain), "causal", config.bits, "exact", True, True),
-            Calibration(TOKENS, clips=False, gains=STRENGTH),
+            Calibration(TOKENS, clips=False, gains=STRENGTH, staircase=staircase is None),
             sources=(TEXT,),
         )
         found = prepare(recipe, np.asarray(text), tell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from neurosim.models.braingpt.memory import check_memory, estimate_memory
 from neurosim.models.braingpt.model import BrainGPT, Options, Staircases
 from neurosim.models.braingpt.silu import read_staircase
 from neurosim.models.braingpt.stored import StoredModel
 
 BACKENDS = ("auto", "cpu", "numpy", "mlx")
+_LARGE = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class LoadOptions:
     backend: str = "auto"
     weight_bits: int | None = None
     staircase: str | Path | None = None
-    threads: int = 1
+    threads: int | None = None
 
     def load(
         self, folder: str | Path, progress: Callable[[int, int], None] = lambda done, total: None
@@ -47,7 +50,7 @@ def load(
     backend: str = "auto",
     weight_bits: int | None = None,
     staircase: str | Path | None = None,
-    threads: int = 1,
+    threads: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Any:
     """A model that is called on token ids and gives logits.
@@ -65,7 +68,8 @@ def load(
             (trainable, and for a GPU); "auto" takes the first that can.
         weight_bits: 32, 8 or 4 for backend "cpu"; default: as stored.
         staircase: a file with the SiLU pulses, instead of the folder's own.
-        threads: of backend "cpu".
+        threads: of backend "cpu"; default: one below 10^9 parameters, where starting others takes
+            longer than they save, else one a core.
         progress: called with (layers read, layers) by backend "cpu".
 
     Returns:
@@ -89,6 +93,10 @@ def load(
     if backend == "cpu" or (backend == "auto" and fits):
         from neurosim.models.braingpt.engine import Engine
 
+        large = config.parameters >= _LARGE
+        threads = threads or (os.cpu_count() or 1 if large else 1)
+        needed = estimate_memory(config, weight_bits)
+        check_memory(needed, f"loading {folder}", "choose fewer weight bits (--weight-bits)")
         return Engine(stored, options, weight_bits, threads, staircases, progress)
     if weight_bits is not None:
         raise ValueError("weight_bits are for backend 'cpu'; convert with --weight-bits instead")

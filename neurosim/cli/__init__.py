@@ -14,6 +14,7 @@ __all__ = ["main"]
 SUBCOMMANDS = {
     "run": "generate text on a simulated chip and report what a token costs",
     "convert": "a Qwen2, Llama, BrainGPT or GGUF model made into a BrainGPT folder",
+    "chat": "talk with a converted model",
     "eval": "held-out bits per byte: the model, its ANN twin, a Kneser-Ney 5-gram",
     "report": "what a token costs on several systems, beside fair baselines; HTML, JSON, CSV",
     "simulate": "a spiking network in time: NIR files, CUBA, COBA, Brunel, your own",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from rich.console import Console
@@ -27,9 +26,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--weight-bits", type=int, choices=(4, 8, 32), help="of the weights (default: as stored)"
     )
     group.add_argument("--staircase", type=Path, help="file with the pulses for --silu staircase")
-    group.add_argument(
-        "--threads", type=int, default=os.cpu_count() or 1, help="default: all (%(default)s)"
-    )
+    group.add_argument("--threads", type=int, help="default: 1, all from 10^9 parameters on")
 
 
 def add_sampling(parser: argparse.ArgumentParser, temperature: float, top_k: int) -> None:
