@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -228,33 +229,49 @@ class Surrogate(model._Pass):
 
 
 def agreeing(
-    folder: Path, options: Options, ids: np.ndarray, clips: dict[str, float]
-) -> tuple[StoredModel, dict[str, np.ndarray], MlxBrainGPT]:
-    """A small model with the same counts in float32 (MLX) and float64 (NumPy)."""
+    folder: Path, options: Options, ids: np.ndarray, clips: dict[str, float], evened: bool
+) -> tuple[BrainGPT, dict[str, np.ndarray], MlxBrainGPT]:
+    """A small model with the same counts in float64 (NumPy) and float32 (MLX), and its weights.
+
+    `evened`: with Hadamard blocks before down_proj and gains on the spikes of some projections.
+    """
     sizes = {"hidden_size": 16, "intermediate_size": 24, "vocab_size": 31}
     for seed in range(20):
         stored = StoredModel(write_model(folder / str(seed), seed, **sizes))
-        names = stored.config.weight_shapes()
+        config = replace(stored.config, hadamard=8) if evened else stored.config
+        rng = np.random.default_rng(seed)
+        gains = {
+            f"L{i}.{name}_proj": rng.uniform(0.5, 2, size).astype(np.float32)
+            for i in range(2 * evened)
+            for name, size in (("q", 16), ("gate", 24), ("up", 24))
+        }
+        names = config.weight_shapes()
         weights = {name: stored.floats(name).astype(np.float64) for name in names}
-        network = in_mlx(stored.folder, options, clips=clips)
+        network = from_weights(config, stored.floats, options, None, clips, gains)
         first, second = SiteRecord(), SiteRecord()
-        exact = BrainGPT(stored.config, weights, options, np.float64, None, clips)
+        exact = BrainGPT(config, weights, options, np.float64, None, clips, gains)
         exact(ids, listener=first)
         network(ids, listener=second)
         if all((first.counts[site] == second.counts[site]).all() for site in first.counts):
-            return stored, weights, network
+            return exact, weights, network
     pytest.fail("every seed had a sum on a tie")
 
 
+@pytest.mark.parametrize("evened", [False, True], ids=["plain", "evened"])
 @pytest.mark.parametrize("clip", [1.0, 0.6], ids=["whole range", "clipped"])
 @pytest.mark.parametrize("form", ["exact", "table"])
 def test_gradients(
-    tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch, form: str, clip: float
+    tmp_path: Path,
+    backend: str,
+    monkeypatch: pytest.MonkeyPatch,
+    form: str,
+    clip: float,
+    evened: bool,
 ) -> None:
     """Against finite differences, in float64, of the function whose gradient it is meant to be."""
     options, ids = Options("causal", form, bits=5), IDS[:, :7] % 31
     clips = {"L0.v_proj.post": clip, "L1.down_proj.pre": clip} if clip < 1 else {}
-    stored, weights, network = agreeing(tmp_path, options, ids[:, :-1], clips)
+    exact, weights, network = agreeing(tmp_path, options, ids[:, :-1], clips, evened)
 
     def loss(network: MlxBrainGPT) -> mx.array:
         logits = network(ids[:, :-1])
@@ -273,12 +290,12 @@ def test_gradients(
         return np.asarray(silu.exact(x) + kept[number])
 
     monkeypatch.setattr(model, "_Pass", Surrogate)
+    monkeypatch.setattr(exact, "_silus", [straight] * 2)
     Surrogate.errors = {}
 
     def surrogate(changed: dict[str, np.ndarray]) -> float:
         Surrogate.calls = 0
-        exact = BrainGPT(stored.config, changed, options, np.float64, None, clips)
-        exact._silus = [straight] * 2
+        monkeypatch.setattr(exact, "_weights", changed)
         logits = exact(ids[:, :-1])
         top = logits.max(-1, keepdims=True)
         log_p = logits - top - np.log(np.exp(logits - top).sum(-1, keepdims=True))
