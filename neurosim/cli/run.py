@@ -20,6 +20,7 @@ from neurosim.cli._model_options import (
     sampler,
 )
 from neurosim.converted import run_converted
+from neurosim.digital_unit import DRIVES
 from neurosim.energy.table import terminal
 from neurosim.energy.units import with_unit
 from neurosim.files import replace_file
@@ -47,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-quality", action="store_true", help="skip bits per byte on the chip")
     parser.add_argument("--json", action="store_true", help="print JSON only")
     parser.add_argument("--out", type=Path, help="folder for report.json, events, trace and plots")
+    parser.add_argument(
+        "--drive",
+        choices=DRIVES,
+        default=DRIVES[0],
+        help="of a BrainGPT's word lines on a chip (default %(default)s)",
+    )
     add_model_options(parser)
 
 
@@ -161,12 +168,11 @@ def _print(report: RunReport, console: Console) -> None:
 
 def _converted(options: argparse.Namespace, console: Console) -> int:
     """Text from a BrainGPT, Qwen2 or Llama folder, its spikes and a token's energy."""
-    for name in ("chip", "set", "check"):
-        if getattr(options, name):
-            raise ValueError(
-                f"--{name} is for the spiking transformer; for a BrainGPT on a chip see "
-                "neurosim.models.braingpt.lower (docs/braingpt.md)"
-            )
+    chip = None
+    if options.chip:
+        chip = with_values(load_chip(options.chip), parse_values(options.set))
+    elif options.set or options.check:
+        raise ValueError("--set and --check need --chip NAME with a BrainGPT, which has no default")
     loaded = load_with_progress(options)
     assert isinstance(loaded, LoadedBrainGPT)
     if not options.json:
@@ -177,6 +183,9 @@ def _converted(options: argparse.Namespace, console: Console) -> int:
         options.tokens,
         sampler(options),
         options.seed,
+        chip=chip,
+        drive=options.drive,
+        check=options.check,
         show=lambda r: None if options.json else print(r.text, end="", flush=True),
     )
     if options.out:
@@ -189,7 +198,8 @@ def _converted(options: argparse.Namespace, console: Console) -> int:
         console.print(report)
         if options.out:
             console.print(Text(f"wrote {options.out / 'report.json'}"))
-    return 0
+    wrong = chip is not None and chip.computes_exactly and options.check
+    return 1 if wrong and report.data["chip"]["check"]["differences"] else 0
 
 
 def main(options: argparse.Namespace) -> int:

@@ -1,0 +1,164 @@
+"""A converted model as a user meets it: run, run on a chip, chat, eval."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from model_folders import add_tokenizer, random_weights, small_config, write_folder
+
+from neurosim.cli import main
+from neurosim.models import held_out
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two layers, a tokenizer of 300, a chat template."""
+    config = small_config(max_position_embeddings=512)
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    write_folder(path, config, {n: 8 * w for n, w in random_weights(config).items()})
+    add_tokenizer(path)
+    return path
+
+
+def test_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["run", "--model", str(folder), "--prompt", "the cat", "--tokens", "12"]
+    assert main([*arguments, "--temperature", "1", "--seed", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("the cat")
+    for words in ("tokens/s", "events per multiply-accumulate", "context 4096", "unary spikes"):
+        assert words in printed
+
+
+def test_run_as_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    options = ["--tokens", "9", "--json", "--out", str(out), "--weight-bits", "8"]
+    assert main(["run", "--model", str(folder), "--prompt", "dog", *options]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data == json.loads((out / "report.json").read_text())
+    made = data["tokens"]["generated"]
+    decode = data["events"]["decode"]
+    macs = 2 * (32 * (32 + 16 + 16) + 32 * 32 + 3 * 32 * 96)
+    assert decode["multiply_accumulates"] == (made - 1) * macs
+    assert [part["context"] for part in data["energy"]] == [128, 4096]
+    assert data["energy"][0]["weight_bits"] == 8
+
+
+@pytest.mark.parametrize("drive", ["pulse_width", "bit_plane"])
+def test_run_on_an_ideal_chip(folder: Path, drive: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every count and logit as in software, so the same text; energy beside it."""
+    options = ["--tokens", "5", "--json", "--weight-bits", "8", "--temperature", "0"]
+    arguments = ["run", "--model", str(folder), "--prompt", "the cat", *options]
+    assert main(arguments) == 0
+    software = json.loads(capsys.readouterr().out)
+    assert main([*arguments, "--chip", "ideal", "--check", "--drive", drive]) == 0
+    chip = json.loads(capsys.readouterr().out)
+    assert chip["text"] == software["text"]
+    assert chip["events"] == software["events"]
+    assert chip["chip"]["check"]["differences"] == 0
+    assert chip["chip"]["check"]["compared"] > 1000
+    assert chip["chip"]["J_per_token"] == pytest.approx(
+        sum(chip["chip"]["by_mechanism_J"].values())
+    )
+
+
+def test_run_on_a_chip_in_words(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["run", "--model", str(folder), "--weight-bits", "8", "--tokens", "4"]
+    assert main([*arguments, "--chip", "ag_v2c_w", "--check"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "on ag_v2c_w:" in printed
+    assert "differ from the model's own" in printed
+
+
+def test_run_without_spikes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--model", str(folder), "--tokens", "4", "--mode", "ann"]) == 0
+    assert "nothing is priced" in capsys.readouterr().out
+
+
+def test_chat_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["chat", "--model", str(folder), "--prompt", "the cat", "--max-tokens", "6"]
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    assert main([*arguments, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["text"] + "\n" == text
+    assert data["finish_reason"] in ("stop", "length")
+
+
+def test_conversation(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second turn from the cache is what a new process would answer; /reset forgets."""
+
+    def talk(*lines: str) -> list[str]:
+        monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+        assert main(["chat", "--model", str(folder), "--max-tokens", "5"]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    first = talk("the cat")
+    assert talk("the cat", "/reset", "the cat") == first + first
+    twice = talk("the cat", "sat on")
+    assert twice[: len(first)] == first
+    assert talk("the cat", "sat on", "/quit", "never") == twice
+
+
+def test_eval(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = np.random.default_rng(0).integers(3, 300, 101)
+    monkeypatch.setattr("neurosim.cli.eval.held_out_tokens", lambda tokenizer, count: ids)
+    assert main(["eval", "--model", str(folder), "--window", "50", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["tokens"] == 100
+    assert found["perplexity"] == pytest.approx(np.exp(found["nats_per_token"]))
+    assert main(["eval", "--model", str(folder), "--mode", "ann"]) == 0
+    assert "perplexity" in capsys.readouterr().out
+
+
+def test_held_out_tokens_go_on_into_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = {"test": np.arange(5), "validation": np.arange(5, 20)}
+    monkeypatch.setattr(held_out, "fetch", lambda names: None)
+    monkeypatch.setattr(held_out, "split_stream", lambda split, tokenizer, sources: streams[split])
+    np.testing.assert_array_equal(held_out.held_out_tokens(None, 3), np.arange(4))
+    np.testing.assert_array_equal(held_out.held_out_tokens(None, 9), np.arange(10))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "--tokens", "1"], "tokens >= 2"),
+        (["run", "--check"], "--chip"),
+        (["run", "--chip", "ideal"], "integer weights"),
+        (["run", "--chip", "ideal", "--weight-bits", "8", "--mode", "reference"], "cpu"),
+        (["run", "--silu", "staircase"], "pulses"),
+        (["run", "--bits", "9"], "2 to 8"),
+        (["chat", "--prompt", "x" * 4000], "context"),
+        (["chat", "--json"], "--prompt"),
+        (["chat", "--prompt", "the", "--top-p", "0"], "top_p"),
+        (["eval", "--chip", "ideal"], "--chip"),
+        (["eval", "--window", "0"], "--window"),
+    ],
+)
+def test_bad_input(
+    folder: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([arguments[0], "--model", str(folder), *arguments[1:]]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.splitlines()) == 1
+
+
+def test_chat_needs_a_chat_template(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from neurosim.models.checkpoint import DEFAULT
+
+    assert main(["chat", "--model", str(DEFAULT), "--prompt", "hello"]) == 2
+    assert "neurosim convert" in capsys.readouterr().err
+
+
+def test_options_of_a_braingpt_on_another_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["chat", "--model", "/nowhere", "--prompt", "hello"]) == 2
+    assert "/nowhere" in capsys.readouterr().err
