@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from braingpt_cases import GOLDEN, MICRO, MODELS, golden, needs_golden
 
-from neurosim.models.braingpt import SiteRecord, load, site_names
+from neurosim.models.braingpt import EventCounter, SiteRecord, load, site_names
 from neurosim.models.braingpt.model import Options, spiking_attention
 from neurosim.models.braingpt.rotary import frequencies, rotate, tables
 from neurosim.models.braingpt.silu import Staircase, exact, read_staircase, table
+from neurosim.models.evaluation import log_softmax
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
@@ -173,3 +176,76 @@ def test_table_of_the_silu() -> None:
     np.testing.assert_array_equal(table(np.array([-9.0, -100.0])), [0.0, 0.0])
     np.testing.assert_array_equal(table(np.array([1 / 32, -1 / 32])), exact(np.array([1, -1]) / 16))
     assert table(np.float32([0.3])).dtype == np.float32
+
+
+def rows_of_text(count: int) -> np.ndarray:
+    """The first rows of 128 bytes of the held-out text of the trained golden model."""
+    with np.load(GOLDEN / "trained" / "eval_tokens.npz") as file:
+        return file[file.files[0]].reshape(-1)[: 128 * count].reshape(count, 128).astype(int)
+
+
+def nats(folder: str, batch: int, **how: object) -> tuple[float, np.ndarray]:
+    """Mean loss of the next byte inside each row, and every most probable byte."""
+    model = load(GOLDEN / "trained" / folder, **how)
+    ids = rows_of_text(48)
+    logits = np.concatenate([model(ids[i : i + batch]) for i in range(0, 48, batch)])
+    losses = -np.take_along_axis(log_softmax(logits[:, :-1]), ids[:, 1:, None], axis=-1)
+    return float(losses.mean()), logits[:, :-1].argmax(axis=-1)
+
+
+@needs_golden
+class TestConversionMetrics:
+    """conversion_metrics.json: what each change costs, measured by other code."""
+
+    metrics = (
+        json.loads((GOLDEN / "trained" / "conversion_metrics.json").read_text())
+        if (GOLDEN / "trained" / "conversion_metrics.json").is_file()
+        else {}
+    )
+
+    @pytest.mark.parametrize(
+        ("name", "how"),
+        [
+            ("ann", {"mode": "ann"}),
+            ("quant_per_tensor_B1", {"mode": "reference", "silu": "exact"}),
+            ("quant_per_token", {"silu": "exact"}),
+            ("silu_approx_only", {"mode": "ann", "silu": "staircase"}),
+            ("braingpt_as_run_B1", {"mode": "reference"}),
+            (
+                "quant_plus_spiking_attention_per_tensor",
+                {"mode": "reference", "silu": "exact", "attention": "spiking"},
+            ),
+            (
+                "quant_plus_spiking_attention_per_token",
+                {"silu": "exact", "attention": "spiking", "backend": "numpy"},
+            ),
+            ("6bit_per_token", {"silu": "exact", "bits": 6}),
+            ("5bit_per_token", {"silu": "exact", "bits": 5}),
+            ("4bit_per_token", {"silu": "exact", "bits": 4}),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    def test_losses(self, name: str, how: dict[str, object]) -> None:
+        found, best = nats(".", 1, **how)
+        few = "4bit" in name or "5bit" in name  # a tie that falls the other way moves more
+        assert found == pytest.approx(self.metrics["nll"][name], abs=3e-3 if few else 2e-4)
+        agreement = self.metrics["top1_agreement_with_ann"].get(name)
+        if agreement is not None:
+            ann = nats(".", 48, mode="ann", dtype="float64")[1]
+            assert (best == ann).mean() == pytest.approx(agreement, abs=2e-3)
+
+    def test_a_batch_changes_the_published_model(self) -> None:
+        found, _ = nats(".", 16, mode="reference")
+        assert found == pytest.approx(self.metrics["nll"]["braingpt_as_run_B16"], abs=2e-4)
+
+    @pytest.mark.parametrize("mode", ["reference", "causal"])
+    def test_events_of_every_code(self, mode: str) -> None:
+        counter = EventCounter()
+        model = load(GOLDEN / "trained", mode=mode, silu="exact")
+        for row in rows_of_text(48):
+            model(row, listener=counter)
+        suffix = "per_tensor" if mode == "reference" else "per_token"
+        names = {"unary": "rate", "bit_plane": "bitplane", "signed_digit": "naf"}
+        for code, found in counter.per_mac().items():
+            expected = self.metrics["events_per_mac"][f"{names.get(code, 'nonzero')}_{suffix}"]
+            assert found == pytest.approx(expected, rel=0.02), code
