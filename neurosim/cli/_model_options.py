@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from neurosim.models.braingpt.config import ATTENTIONS, MODES, SILUS
-from neurosim.models.braingpt.loading import LoadOptions
+from neurosim.models.braingpt.loading import BACKENDS, LoadOptions
 from neurosim.models.checkpoint import LoadedModel
 from neurosim.models.loading import LoadedBrainGPT, is_braingpt, load
 from neurosim.models.sampling import Sampler
@@ -21,6 +21,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--mode", choices=(*MODES, "ann"), default="causal")
     group.add_argument("--silu", choices=SILUS, help="default: table (causal)")
     group.add_argument("--attention", choices=ATTENTIONS, default="float")
+    group.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="auto",
+        help="cpu: compiled; numpy: every option; mlx: float32, GPU (default %(default)s)",
+    )
     group.add_argument("--bits", type=int, help="of the spike counts, 2 to 8 (default: as stored)")
     group.add_argument(
         "--weight-bits", type=int, choices=(4, 8, 32), help="of the weights (default: as stored)"
@@ -54,6 +60,7 @@ def load_options(options: argparse.Namespace) -> LoadOptions:
         mode=options.mode,
         silu=options.silu,
         attention=options.attention,
+        backend=options.backend,
         bits=options.bits,
         weight_bits=options.weight_bits,
         staircase=options.staircase,
