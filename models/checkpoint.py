@@ -22,6 +22,7 @@ import numpy.typing as npt
 from mlx.utils import tree_flatten
 
 from neurosim.files import replace_file
+from neurosim.models.braingpt.config import FAMILIES
 from neurosim.models.quantise import quantise
 from neurosim.models.spike_transformer import SpikeTransformer, SpikeTransformerConfig
 from neurosim.models.text.tokenizer import Tokenizer
@@ -70,7 +71,8 @@ def build(config: Mapping[str, Any]) -> Model:
         return SpikeTransformer(SpikeTransformerConfig.from_dict(config))
     if kind == "transformer":
         return Transformer(TransformerConfig.from_dict(config))
-    raise ValueError(f"expected model_type spike_transformer or transformer, got {kind!r}")
+    hint = "; use neurosim.models.load, `neurosim run` or `chat`" if kind in FAMILIES else ""
+    raise ValueError(f"expected model_type spike_transformer or transformer, got {kind!r}{hint}")
 
 
 def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
