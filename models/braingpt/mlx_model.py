@@ -30,7 +30,10 @@ Observer = Callable[[str, mx.array], None]
 
 
 class Linear(nn.Module):
-    """x W^T + b; with `add_low_rank` plus x A^T B^T (Hu et al. 2021), of which B starts at 0."""
+    """x W^T + b; with `add_low_rank` plus r x A^T B^T (Hu et al. 2021), of which B starts at 0.
+
+    r is the root mean square of W, so that steps of A and B are relative to it.
+    """
 
     def __init__(self, shape: tuple[int, ...], bias: bool) -> None:
         super().__init__()
@@ -39,24 +42,23 @@ class Linear(nn.Module):
             self.bias = mx.zeros(shape[0])
 
     def add_low_rank(self, rank: int, generator: np.random.Generator) -> None:
-        """A of `rank` rows, uniform in +-1 / sqrt(inputs), and B = 0."""
+        """A of `rank` rows, uniform in +-1, and B = 0."""
         outputs, inputs = self.weight.shape
-        bound = inputs**-0.5
-        self.low_rank_a = mx.array(
-            generator.uniform(-bound, bound, (rank, inputs)).astype(np.float32)
-        )
+        start = generator.uniform(-1, 1, (rank, inputs)).astype(np.float32)
+        self._unit = float(np.sqrt(np.mean(np.square(np.asarray(self.weight)))))
+        self.low_rank_a = mx.array(start)
         self.low_rank_b = mx.zeros((outputs, rank))
 
     def merge(self) -> None:
-        """W becomes W + B A, and A and B go."""
+        """W becomes W + r B A, and A and B go."""
         if "low_rank_a" in self:
-            self.weight = self.weight + self.low_rank_b @ self.low_rank_a
+            self.weight = self.weight + self._unit * (self.low_rank_b @ self.low_rank_a)
             del self["low_rank_a"], self["low_rank_b"]
 
     def __call__(self, x: mx.array) -> mx.array:
         y = x @ self.weight.T
         if "low_rank_a" in self:
-            y = y + (x @ self.low_rank_a.T) @ self.low_rank_b.T
+            y = y + self._unit * ((x @ self.low_rank_a.T) @ self.low_rank_b.T)
         return y + self.bias if "bias" in self else y
 
 

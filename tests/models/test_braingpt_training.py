@@ -20,6 +20,7 @@ from neurosim.models.braingpt.silu import Staircase, exact
 from neurosim.models.braingpt.sites import site_names
 from neurosim.models.braingpt.stored import StoredModel
 from neurosim.models.braingpt.training import Conversion, FineTuner, Recipe, losses_of
+from neurosim.models.braingpt.training.adam import RelativeAdam
 from neurosim.models.braingpt.training.clip_search import FACTORS, ClipSearch
 from neurosim.models.braingpt.training.rotation import orthogonal, rotated, smoothed
 from neurosim.models.braingpt.training.staircase_fit import STEPS, fitted_staircase
@@ -251,3 +252,22 @@ def test_command_names_what_is_wrong(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0 and "convert.bits 2 to 8" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_steps_are_relative() -> None:
+    """A weight written ten times larger takes ten times larger steps; zeros take the rate's."""
+    rng = np.random.default_rng(0)
+    weight, gradient = (mx.array(rng.standard_normal((4, 3)).astype(np.float32)) for _ in "ab")
+    moved = {}
+    for scale in (1.0, 10.0):
+        optimizer = RelativeAdam(0.01)
+        parameters = {"w": scale * weight, "z": mx.zeros((2,))}
+        optimizer.init(parameters)
+        for _ in range(3):
+            given = {"w": gradient / scale, "z": mx.ones((2,))}
+            parameters = optimizer.apply_gradients(given, parameters)
+        moved[scale] = np.array(parameters["w"]) / scale
+        np.testing.assert_allclose(np.array(parameters["z"]), -0.03, rtol=1e-4)
+    np.testing.assert_allclose(moved[1.0], moved[10.0], rtol=1e-4)
+    size = np.sqrt(np.mean(np.square(np.array(weight))))
+    np.testing.assert_allclose(np.abs(moved[1.0] - np.array(weight)), 0.03 * size, rtol=1e-3)

@@ -22,6 +22,7 @@ from neurosim.models.braingpt.mlx_model import Linear, MlxBrainGPT, from_weights
 from neurosim.models.braingpt.model import Options
 from neurosim.models.braingpt.stored import StoredModel
 from neurosim.models.braingpt.training import folder as folders
+from neurosim.models.braingpt.training.adam import RelativeAdam
 from neurosim.models.braingpt.training.prepare import options_of, prepare
 from neurosim.models.braingpt.training.recipe import FineTuning, Recipe
 from neurosim.models.checkpoint import load_arrays, save_arrays
@@ -81,7 +82,7 @@ class FineTuner:
         )
         self.step = 0
         self.teacher: MlxBrainGPT | None = None
-        self.optimizer = optim.Adam(1e-3, betas=[0.9, 0.95], bias_correction=True)
+        self.optimizer = RelativeAdam(1e-3)
         if recipe.fine_tune is not None:
             self._begin(recipe.fine_tune)
 

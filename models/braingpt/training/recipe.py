@@ -86,6 +86,7 @@ class FineTuning:
     Attributes:
         method: "full" (all weights) or "lora" (low-rank additions, merged when saved).
         rank: of those.
+        learning_rate: of Adam, in units of each array's root mean square, see `adam`.
         embedding: whether "full" trains embedding and head too.
         distil: weight of the distribution of the ANN (the source) in the loss, 0 to 1.
         clip: largest norm of the gradient.
@@ -99,7 +100,7 @@ class FineTuning:
     steps: int = 100
     batch: int = 2
     context: int = 256
-    learning_rate: float = 1e-4
+    learning_rate: float = 2e-3
     final_rate: float = 0.1
     warmup: int = 10
     distil: float = 0.0
