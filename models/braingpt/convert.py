@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from neurosim.folders import replacing_folder
 from neurosim.kernels.count_linear import IntegerWeight
-from neurosim.models.braingpt import memory
+from neurosim.models.braingpt import memory, names
 from neurosim.models.braingpt.config import BrainGPTConfig
 from neurosim.models.braingpt.folder_source import FolderSource
 from neurosim.models.braingpt.gguf_source import GGUFSource
@@ -34,6 +34,7 @@ class Source(Protocol):
 
     config: BrainGPTConfig
     kept: dict[str, Any]
+    clips: dict[str, float]
     warnings: list[str]
 
     def rows(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
@@ -41,7 +42,7 @@ class Source(Protocol):
         ...
 
     def staircase(self) -> Mapping[str, NDArray[Any]]:
-        """SiLU staircases of the layers."""
+        """SiLU staircases of the layers, and the gains of projections."""
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -115,7 +116,8 @@ def convert(
     )
     stairs = dict(opened.staircase())
     if staircase is not None:
-        stairs = _staircases(Path(staircase), config.num_hidden_layers)
+        gains = {name: value for name, value in stairs.items() if names.gain(name)}
+        stairs = gains | _staircases(Path(staircase), config.num_hidden_layers)
     stairs = {name: np.asarray(value, np.float32) for name, value in stairs.items()}
     memory.check_memory(
         memory.conversion_memory(config), "this conversion", "end other programs and try again"
@@ -136,7 +138,10 @@ def convert(
             "warnings": [*opened.warnings, *([missing] if missing else [])]
         }
         config = replace(config, source=dict(facts or described))
-        text = json.dumps(opened.kept | config.to_dict(), indent=1, ensure_ascii=False) + "\n"
+        data = opened.kept | config.to_dict()
+        if opened.clips:
+            data["neurosim"]["clips"] = opened.clips
+        text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
         (folder / "config.json").write_text(text, encoding="utf-8")
         specs = memory.stored_tensors(config)
         specs |= {name: ("F32", value.shape) for name, value in stairs.items()}

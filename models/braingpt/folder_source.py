@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from neurosim.kernels.count_linear import IntegerWeight
 from neurosim.models.braingpt import names
+from neurosim.models.braingpt.clips import read_clips
 from neurosim.models.braingpt.config import BrainGPTConfig
 from neurosim.models.braingpt.memory import GROUP
 from neurosim.models.tensor_files import TensorFolder
@@ -29,6 +30,7 @@ class FolderSource:
     Attributes:
         config: with `weight_bits` as stored here.
         kept: other fields of config.json that the converted model keeps.
+        clips: clip factors of sites, see `clips.py`.
         warnings: what was left out or changed.
     """
 
@@ -51,6 +53,7 @@ class FolderSource:
             self.config = BrainGPTConfig.from_dict(self._windowed(data))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: {error}") from error
+        self.clips = read_clips(folder, self.config.num_hidden_layers)
         self.architecture = str((data.get("architectures") or [data["model_type"]])[0])
         self.kept = {name: data[name] for name in _KEPT if data.get(name) is not None}
         self._tensors = TensorFolder(folder)
@@ -146,7 +149,7 @@ class FolderSource:
         return IntegerWeight(codes, unit, 4, shape, multiplier).dequantise()
 
     def staircase(self) -> dict[str, NDArray[Any]]:
-        """The SiLU staircases of the layers, by their stored names."""
+        """The SiLU staircases of the layers and the gains of projections, by their stored names."""
         return {key: self._tensors.read(key) for key in self._staircase}
 
     def describe(self) -> dict[str, Any]:

@@ -64,11 +64,12 @@ class GGUFSource:
     pairs; here they come in the "rotate half" order of Hugging Face.
 
     Attributes:
-        config, kept, warnings: as in FolderSource.
+        config, kept, clips, warnings: as in FolderSource.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.clips: dict[str, float] = {}
         self.warnings: list[str] = []
         reader = _open(path)
         try:

@@ -30,6 +30,7 @@ from neurosim.models.braingpt import memory
 from neurosim.models.braingpt.config import QWEN25_3B, BrainGPTConfig
 from neurosim.models.braingpt.convert import convert
 from neurosim.models.braingpt.folder_source import FolderSource
+from neurosim.models.braingpt.stored import StoredModel
 from neurosim.models.tensor_files import SINGLE, TensorFolder, TensorWriter
 from neurosim.models.text.chat_tokenizer import ChatTokenizer
 
@@ -615,3 +616,36 @@ def test_memory_does_not_grow_with_the_model(source: Path, tmp_path: Path) -> No
     command = [sys.executable, "-c", MEASURED, source, tmp_path / "out", big]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert int(done.stdout) < 100_000_000 < (big / SINGLE).stat().st_size / 3
+
+
+def calibrated(folder: Path, source: Path) -> Path:
+    """The source in 32 bits with clip factors and gains, as training and --even write them."""
+    plain = convert(source, folder / "plain", weight_bits=32)
+    tensors, out = TensorFolder(plain), folder / "calibrated"
+    arrays = {name: np.array(tensors.read(name)) for name in tensors.names}
+    arrays["model.layers.1.mlp.up_proj.gain"] = np.linspace(1, 2, 96, dtype=np.float32)
+    arrays["model.layers.0.self_attn.q_proj.gain"] = np.full(32, 3, np.float32)
+    out.mkdir()
+    with TensorWriter(out, {n: ("F32", a.shape) for n, a in arrays.items()}) as writer:
+        for name, array in arrays.items():
+            writer.write(name, array)
+    data = json.loads((plain / "config.json").read_text())
+    data["neurosim"]["clips"] = {"L0.o_proj.pre": 0.5, "L1.down_proj.post": 0.75}
+    (out / "config.json").write_text(json.dumps(data))
+    add_tokenizer(out)
+    return out
+
+
+def test_clips_and_gains_are_kept(source: Path, tmp_path: Path) -> None:
+    given = calibrated(tmp_path, source)
+    made = StoredModel(convert(given, tmp_path / "made", weight_bits=8))
+    assert made.clips == {"L0.o_proj.pre": 0.5, "L1.down_proj.post": 0.75}
+    assert sorted(made.gains()) == ["L0.q_proj", "L1.up_proj"]
+
+
+@needs_golden
+def test_a_staircase_given_replaces_no_gain(source: Path, tmp_path: Path) -> None:
+    given, file = calibrated(tmp_path, source), GOLDEN / "approximators.safetensors"
+    made = StoredModel(convert(given, tmp_path / "made", staircase=file))
+    assert sorted(made.gains()) == ["L0.q_proj", "L1.up_proj"]
+    assert made.staircases() is not None
