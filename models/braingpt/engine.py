@@ -7,7 +7,7 @@ length, in a batch with padding, on any number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -98,6 +98,9 @@ class EngineCache:
 
     def reserve(self, batch: int, length: int) -> None:
         """Make room for `length` tokens in all."""
+        if self.keys and self.keys[0].shape[0] != batch:  # of a first call that failed
+            self.keys.clear()
+            self.values.clear()
         capacity = self.keys[0].shape[2] if self.keys else 0
         if length <= capacity:
             return
@@ -116,6 +119,10 @@ class EngineCache:
     def advance(self, tokens: int) -> None:
         """So many more tokens are held."""
         self._held += tokens
+
+    def back(self, length: int) -> None:
+        """Only so many tokens are held after all."""
+        self._held = length
 
 
 class Engine:
@@ -202,17 +209,21 @@ class Engine:
         if not (visible == (np.arange(visible.shape[1]) >= first[:, None])).all():
             raise ValueError("expected padding on the left only; move it there")
         cache.reserve(len(found), before + found.shape[1])
-        cache.visible, cache.next_position = visible, visible.sum(axis=1)
         length = max(PIECE // len(found), 1)
         parts = []
-        for start in range(0, found.shape[1], length):
-            piece = slice(start, min(start + length, found.shape[1]))
-            hidden = self._run(found[:, piece], places[:, piece], first, cache, listener)
-            ends = piece.stop == found.shape[1]
-            if not last:
-                parts.append(self._logits(hidden))
-            elif ends:
-                parts.append(self._logits(hidden[:, -1:])[:, 0])
+        try:
+            for start in range(0, found.shape[1], length):
+                piece = slice(start, min(start + length, found.shape[1]))
+                hidden = self._run(found[:, piece], places[:, piece], first, cache, listener)
+                ends = piece.stop == found.shape[1]
+                if not last:
+                    parts.append(self._logits(hidden))
+                elif ends:
+                    parts.append(self._logits(hidden[:, -1:])[:, 0])
+        except BaseException:
+            cache.back(before)
+            raise
+        cache.visible, cache.next_position = visible, visible.sum(axis=1)
         logits = np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
         return logits[0] if single else logits
 
@@ -259,6 +270,21 @@ class Engine:
         return h.reshape(*ids.shape, -1)
 
 
+def counted(
+    x: Floats, levels: np.float32, site: str, clips: Mapping[str, float]
+) -> tuple[Counts, Floats]:
+    """Counts and scales of rows x (R, N) at a site."""
+    counts = np.empty(x.shape, np.int8)
+    scales = np.empty(len(x), np.float32)
+    if not quantise_rows(x, levels, counts, scales):
+        raise ValueError(f"{site}: values are not finite; the weights are damaged")
+    clip = clips.get(source_of(site), 1.0) if clips else 1.0
+    if clip != 1:
+        scales *= np.float32(clip)
+        quantise_by(x, levels, counts, scales)
+    return counts, scales
+
+
 class _Step:
     """Work space of one pass over R rows."""
 
@@ -277,14 +303,7 @@ class _Step:
 
     def count(self, x: Floats, site: str, fan_out: int) -> tuple[Counts, Floats]:
         """Counts and scales of rows x (R, N)."""
-        counts = np.empty(x.shape, np.int8)
-        scales = np.empty(len(x), np.float32)
-        if not quantise_rows(x, self.levels, counts, scales):
-            raise ValueError(f"{site}: values are not finite; the weights are damaged")
-        clip = self.clips.get(source_of(site), 1.0) if self.clips else 1.0
-        if clip != 1:
-            scales *= np.float32(clip)
-            quantise_by(x, self.levels, counts, scales)
+        counts, scales = counted(x, self.levels, site, self.clips)
         if self.listener is not None:
             self._tell(site, counts, scales, fan_out)
         return counts, scales

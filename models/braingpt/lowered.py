@@ -25,9 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels import IntegerWeight, cached_attention, row_linear
-from neurosim.kernels.spike_quantise.cpu import quantise_rows
 from neurosim.models.braingpt import rows, workload
-from neurosim.models.braingpt.engine import Engine
+from neurosim.models.braingpt.engine import Engine, counted
 from neurosim.models.braingpt.rotary import tables
 from neurosim.models.braingpt.sites import Listener
 from neurosim.models.braingpt.workload import Work
@@ -143,9 +142,7 @@ class _Lowering:
 
     def count(self, x: Floats, site: str, fan_outs: Mapping[str, int]) -> tuple[Counts, Floats]:
         """Counts (1, N) and scale (1,) of a row, reported for every site that shares them."""
-        counts, scales = np.empty(x.shape, np.int8), np.empty(1, np.float32)
-        if not quantise_rows(x, np.float32(self.levels), counts, scales):
-            raise ValueError(f"{site}: values are not finite; the weights are damaged")
+        counts, scales = counted(x, np.float32(self.levels), site, self.engine.clips)
         if self.listener is not None:
             for name, fan_out in fan_outs.items():
                 self.listener.site(name, counts[None], scales.reshape(1, 1, 1), fan_out)

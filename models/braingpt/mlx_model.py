@@ -94,13 +94,15 @@ class MlxCache(Cache):
 
     def extend(self, layer: int, keys: Any, values: Any) -> tuple[Any, Any]:
         """Append (B, G, L, D) to a layer and return all of it."""
-        if layer == len(self.layers):
+        held = self.length
+        if not held:
+            del self.layers[layer:]
             self.layers.append((keys, values))
         else:
             old_keys, old_values = self.layers[layer]
             self.layers[layer] = (
-                mx.concatenate([old_keys, keys], axis=2),
-                mx.concatenate([old_values, values], axis=2),
+                mx.concatenate([old_keys[:, :, :held], keys], axis=2),
+                mx.concatenate([old_values[:, :, :held], values], axis=2),
             )
         kept: tuple[Any, Any] = self.layers[layer]
         return kept
@@ -236,9 +238,10 @@ class MlxBrainGPT(nn.Module):
         square = cache is None and mask is None
         cache = MlxCache() if cache is None else cache
         visible, places = placed(found, mask, positions, cache)
-        cache.visible, cache.next_position = visible, visible.sum(axis=1)
         run = _Pass(self, cache, listener, observer, None if square else visible, places)
-        return run.forward(mx.array(found.astype(np.int32))), single
+        hidden = run.forward(mx.array(found.astype(np.int32)))
+        cache.visible, cache.next_position = visible, visible.sum(axis=1)
+        return hidden, single
 
 
 class _Pass:

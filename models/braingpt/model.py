@@ -58,7 +58,10 @@ class Options:
 
 
 class Cache:
-    """Keys (after rotation) and values of the tokens so far: per layer (B, G, S, D)."""
+    """Keys (after rotation) and values of the tokens so far: per layer (B, G, S, D).
+
+    `visible` says what is held: what a call that failed has left in the layers is dropped.
+    """
 
     def __init__(self) -> None:
         self.layers: list[tuple[Floats, Floats]] = []
@@ -72,13 +75,15 @@ class Cache:
 
     def extend(self, layer: int, keys: Floats, values: Floats) -> tuple[Floats, Floats]:
         """Append (B, G, L, D) to a layer and return all of it."""
-        if layer == len(self.layers):
+        held = self.length
+        if not held:
+            del self.layers[layer:]
             self.layers.append((keys, values))
         else:
             old_keys, old_values = self.layers[layer]
             self.layers[layer] = (
-                np.concatenate([old_keys, keys], axis=2),
-                np.concatenate([old_values, values], axis=2),
+                np.concatenate([old_keys[:, :, :held], keys], axis=2),
+                np.concatenate([old_values[:, :, :held], values], axis=2),
             )
         return self.layers[layer]
 
@@ -201,9 +206,9 @@ class BrainGPT:
         found, single = checked_ids(ids, self.config.vocab_size)
         cache = Cache() if cache is None else cache
         visible, places = placed(found, mask, positions, cache)
-        cache.visible, cache.next_position = visible, visible.sum(axis=1)
         run = _Pass(self, cache, listener, visible, places)
         logits = run.forward(found, last)
+        cache.visible, cache.next_position = visible, visible.sum(axis=1)
         return logits[0] if single else logits
 
 

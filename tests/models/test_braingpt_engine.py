@@ -200,3 +200,68 @@ def test_a_cache_of_another_batch_is_refused(folder: Path) -> None:
     model(IDS, cache := model.new_cache())
     with pytest.raises(ValueError, match="batch of 1"):
         model(np.zeros((2, 1), int), cache)
+
+
+class _Refuses:
+    """A listener that fails at a site."""
+
+    def __init__(self, site: str) -> None:
+        self.wanted = site
+
+    def site(self, name: str, *values: object) -> None:
+        if name == self.wanted:
+            raise RuntimeError(name)
+
+
+@pytest.mark.parametrize("site", ["L0.q_proj.pre", "L0.o_proj.pre", "L1.o_proj.post"])
+@pytest.mark.parametrize("backend", ["cpu", "numpy", "mlx"])
+def test_a_call_that_fails_leaves_the_cache_as_it_was(
+    folder: Path, backend: str, site: str
+) -> None:
+    model = load(folder, backend=backend)
+    cache = model.new_cache()
+    with pytest.raises(RuntimeError):
+        model(np.stack([IDS, IDS]), cache, listener=_Refuses(site))
+    assert cache.length == 0
+    model(IDS[:20], cache)
+    with pytest.raises(RuntimeError):
+        model(IDS[30:], cache, listener=_Refuses(site))
+    assert cache.length == 20
+    again = np.asarray(model(IDS[20:], cache))
+    np.testing.assert_allclose(again, np.asarray(model(IDS))[20:], rtol=1e-5, atol=1e-5)
+
+
+def test_a_long_prompt_that_fails_in_a_later_piece(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neurosim.models.braingpt.engine.PIECE", 16)
+    model = load(folder)
+    cache, seen = model.new_cache(), list[str]()
+
+    class Second:
+        def site(self, name: str, *values: object) -> None:
+            seen.append(name)
+            if seen.count("L1.down_proj.pre") == 2:
+                raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        model(IDS, cache, listener=Second())
+    assert cache.length == 0
+    np.testing.assert_array_equal(model(IDS, cache), model(IDS))
+
+
+@pytest.mark.parametrize("weight_bits", WEIGHTS)
+def test_pieces_of_a_batch(folder: Path, weight_bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts beyond a piece, padded, after others in a cache: the bits of one at a time."""
+    model = load(folder, weight_bits=weight_bits)
+    whole = [model(np.concatenate([IDS[:9], IDS[::-1]])), model(np.concatenate([IDS[:5], IDS]))]
+    monkeypatch.setattr("neurosim.models.braingpt.engine.PIECE", 14)
+    first, mask = np.stack([IDS[:9], np.roll(IDS[:9], 4)]), np.ones((2, 9), int)
+    first[1, 4:], mask[1, :4] = IDS[:5], 0
+    cache = model.new_cache()
+    model(first, cache, mask)
+    second = np.stack([IDS[::-1], IDS])
+    np.testing.assert_array_equal(model(second, cache)[0], whole[0][9:])
+    cache = model.new_cache()
+    model(first, cache, mask, last=True)
+    np.testing.assert_array_equal(model(second, cache, last=True), [whole[0][-1], whole[1][-1]])

@@ -83,6 +83,20 @@ def test_chip_equals_engine(name: str, options: dict[str, Any], drive: str) -> N
         assert (last == seen.counts[f"L{i}.q_proj.pre"].reshape(-1)).all()
 
 
+def test_a_chip_clips_as_the_engine_does() -> None:
+    engine, ids = engine_of("micro"), tokens("micro")
+    engine.clips = {"embed.post": 0.9, "L0.q_proj.pre": 0.5, "L0.v_proj.post": 0.4}
+    engine.clips |= {"L0.down_proj.pre": 0.3, "L0.down_proj.post": 0.6}
+    seen = SiteRecord()
+    simulator = Simulator(lower(engine, "pulse_width", len(ids), seen), load_chip("ideal"))
+    for token, logits, expected in stepped(engine, ids):
+        assert (simulator.step(token) == logits.astype(np.float64)).all()
+        for site, counts in expected.counts.items():
+            assert (seen.counts[site] == counts).all(), site
+            assert (seen.scales[site] == expected.scales[site]).all(), site
+    assert (np.abs(seen.counts["L0.down_proj.pre"]) == 127).sum() > 1
+
+
 @pytest.mark.parametrize("drive", CODES)
 @pytest.mark.parametrize("name", ["micro", "trained"])
 def test_operations_are_events_times_fan_out(name: str, drive: str) -> None:
