@@ -42,7 +42,6 @@ EXCLUDES = (
     "converting integer weights to floats (favours the ANN in fp32 and fp16)",
     "tokenizer, sampling, host",
 )
-_SLOTS = 127  # steps of a neuron that is not evaluated in closed form
 _SRAM = "sram"
 
 
@@ -122,9 +121,10 @@ class TokenEnergy:
         return self.systems[arithmetic][system].of(LINEAR)
 
     def stepping(self, arithmetic: str) -> float:
-        """J per token that neurons would add which step through all 127 slots, add and compare."""
+        """J per token that neurons would add which step through all T slots, add and compare."""
         rest = _Prices.of(arithmetic, "dram").rest
-        return workload.neurons(self.config) * _SLOTS * (rest["add"].value + rest["compare"].value)
+        steps = workload.neurons(self.config) * self.config.levels
+        return steps * (rest["add"].value + rest["compare"].value)
 
     def conclusions(self) -> list[str]:
         """Who needs less, in sentences, from these numbers."""
@@ -196,6 +196,7 @@ class TokenEnergy:
                 }
                 for arithmetic, systems in self.systems.items()
             },
+            "slots": config.levels,
             "stepping_J": {arithmetic: self.stepping(arithmetic) for arithmetic in ARITHMETICS},
             "conclusions": self.conclusions(),
             "prices": {

@@ -57,7 +57,8 @@ def terminal(reports: Sequence[Mapping[str, Any]]) -> Group:
         Text(),
         *(Text(line, style="bold") for line in first["conclusions"]),
         Text(
-            f"not in the tables: neurons that step through 127 slots instead would add {stepping}"
+            f"not in the tables: neurons that step through {first['slots']} slots instead would "
+            f"add {stepping}"
         ),
     ]
     return Group(*lines)

@@ -8,7 +8,7 @@ length, in a batch with padding, on any number of threads.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +31,7 @@ Counts = npt.NDArray[np.int8]
 Weight = IntegerWeight | Floats
 _NO_BIAS = np.zeros(0, np.float32)
 PIECE = 256  # tokens of a batch run at a time, so that memory does not grow with the prompt
+ENGINE_BITS = (4, 8, 32)  # of weights; those of 16 are kept as 32
 _FIRST_CAPACITY = 64
 
 
@@ -151,7 +152,8 @@ class Engine:
                 f"the compiled engine computes mode 'causal' with float attention, got "
                 f"{options.mode!r} and {options.attention!r}; choose backend='numpy'"
             )
-        self.config, self.options, self.threads = stored.config, options, threads
+        self.config = replace(stored.config, bits=options.bits)
+        self.options, self.threads = options, threads
         self.dtype = np.dtype(np.float32)
         self.clips, self.weight_bits = stored.clips, weight_bits or stored.config.weight_bits
         read = _Reader(stored, weight_bits)
@@ -392,7 +394,7 @@ class _Reader:
     """Weights of a stored model as the engine wants them."""
 
     def __init__(self, stored: StoredModel, weight_bits: int | None) -> None:
-        if weight_bits not in (None, 4, 8, 32):
+        if weight_bits not in (None, *ENGINE_BITS):
             raise ValueError(f"expected weight_bits 4, 8 or 32, got {weight_bits!r}")
         self._stored, self._bits, self._gains = stored, weight_bits, stored.gains()
         self.config = stored.config

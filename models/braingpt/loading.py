@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from neurosim.kernels._threads import check_threads
 from neurosim.models.braingpt.memory import check_memory, estimate_memory
 from neurosim.models.braingpt.model import BrainGPT, Options, Staircases
 from neurosim.models.braingpt.silu import read_staircase
@@ -82,7 +83,9 @@ def load(
     stored = StoredModel(folder)
     kind = _float(dtype)
     default = {"reference": "staircase", "ann": "exact"}.get(mode, "table")
-    options = Options(mode, silu or default, attention, bits or stored.config.bits)
+    options = Options(
+        mode, silu or default, attention, stored.config.bits if bits is None else bits
+    )
     config = replace(stored.config, bits=options.bits)
     staircases = _staircases(stored, options, staircase)
     if backend not in BACKENDS:
@@ -91,10 +94,13 @@ def load(
     if backend == "cpu" and kind != np.float32:
         raise ValueError(f"backend 'cpu' computes in float32, got {kind}; choose backend='numpy'")
     if backend == "cpu" or (backend == "auto" and fits):
-        from neurosim.models.braingpt.engine import Engine
+        from neurosim.models.braingpt.engine import ENGINE_BITS, Engine
 
-        large = config.parameters >= _LARGE
-        threads = threads or (os.cpu_count() or 1 if large else 1)
+        if threads is None:
+            threads = os.cpu_count() or 1 if config.parameters >= _LARGE else 1
+        check_threads(threads)
+        if weight_bits not in (None, *ENGINE_BITS):
+            raise ValueError(f"expected weight_bits 4, 8 or 32, got {weight_bits!r}")
         needed = estimate_memory(config, weight_bits)
         check_memory(needed, f"loading {folder}", "choose fewer weight bits (--weight-bits)")
         return Engine(stored, options, weight_bits, threads, staircases, progress)

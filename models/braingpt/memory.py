@@ -57,8 +57,12 @@ def stored_bytes(config: BrainGPTConfig) -> int:
 def estimate_memory(
     config: BrainGPTConfig, weight_bits: int | None = None, context: int = 2048
 ) -> int:
-    """Bytes a loaded model takes: weights, a float32 cache of `context` tokens, the program."""
-    stored = replace(config, weight_bits=weight_bits or config.weight_bits)
+    """Bytes a loaded model takes: weights, a float32 cache of `context` tokens, the program.
+
+    Floats are computed with, and kept, as float32 however they are stored.
+    """
+    bits = weight_bits or config.weight_bits
+    stored = replace(config, weight_bits=32 if bits == 16 else bits)
     context = min(context, config.max_position_embeddings)
     cache = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4
     return stored_bytes(stored) + cache * context + _PROGRAM

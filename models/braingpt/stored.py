@@ -38,8 +38,8 @@ def read_config(folder: Path) -> BrainGPTConfig:
 class StoredModel:
     """The weights of a folder, read when asked for, and checked against its configuration.
 
-    Both naming schemes are accepted. A missing or misshapen weight is an error before anything is
-    read; keys that are no weights are left alone.
+    Both naming schemes are accepted. A missing, misshapen or unknown weight is an error before
+    anything is read; keys that are no weights are left alone.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -50,6 +50,21 @@ class StoredModel:
         self._key = {names.plain(key): key for key in self.tensors.names}
         for name, shape in self.config.weight_shapes().items():
             self._check(name, shape)
+        self._refuse_unknown()
+
+    def _refuse_unknown(self) -> None:
+        """A weight that takes no part would change the model without a word."""
+        known = self.config.weight_shapes().keys() | {"lm_head.weight"}  # tied: stored all the same
+        unknown = [
+            key
+            for name, key in self._key.items()
+            if key.endswith((".weight", ".bias")) and name not in known and not names.ignored(key)
+        ]
+        if unknown:
+            raise ValueError(
+                f"{self.folder}: unknown weights {', '.join(unknown[:5])} ({len(unknown)} in all); "
+                "do config.json and weights belong together?"
+            )
 
     def _check(self, name: str, shape: tuple[int, ...]) -> None:
         if name not in self._key:

@@ -217,3 +217,10 @@ def test_the_terminal_says_what_is_counted_and_who_is_worse() -> None:
     assert "synthetic: gaussian" in text and "context 4096" in text
     assert "unary code is worse" in text and "modelled" in text
     assert "signed digits" in text and len(PROJECTIONS) == 7
+
+
+def test_stepping_neurons_take_the_slots_of_their_bits() -> None:
+    few = replace(TINY, bits=3)
+    two = [token_energy(Activity.synthetic(config), config, 5) for config in (TINY, few)]
+    assert [report.to_dict()["slots"] for report in two] == [127, 3]
+    assert two[0].stepping("int8") / two[1].stepping("int8") == pytest.approx(127 / 3)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from braingpt_cases import GOLDEN, needs_golden, write_model
+from model_folders import random_weights, small_config, write_folder
 
 from neurosim.models.braingpt import (
     BrainGPT,
@@ -16,6 +18,8 @@ from neurosim.models.braingpt import (
     load,
     site_names,
 )
+from neurosim.models.braingpt.convert import convert
+from neurosim.models.braingpt.memory import estimate_memory
 from neurosim.models.braingpt.stored import StoredModel
 
 IDS = np.random.default_rng(5).integers(0, 97, 45)
@@ -165,6 +169,8 @@ def test_an_untied_head_and_no_biases(tmp_path: Path) -> None:
         ({"dtype": "float64"}, "float32"),
         ({"weight_bits": 5}, "4, 8 or 32"),
         ({"bits": 9}, "2 to 8"),
+        ({"bits": 0}, "2 to 8"),
+        ({"threads": 0}, "at least 1 thread"),
         ({"silu": "staircase"}, "pulses"),
         ({"silu": "soft"}, "staircase, table, exact"),
     ],
@@ -265,3 +271,25 @@ def test_pieces_of_a_batch(folder: Path, weight_bits: int, monkeypatch: pytest.M
     cache = model.new_cache()
     model(first, cache, mask, last=True)
     np.testing.assert_array_equal(model(second, cache, last=True), [whole[0][-1], whole[1][-1]])
+
+
+@pytest.mark.parametrize("name", ["self_attn.o_proj.bias", "self_attn.q_norm.weight"])
+def test_unknown_weights_are_refused(tmp_path: Path, name: str) -> None:
+    """A Llama with attention_bias has one on o_proj, which would be left out without a word."""
+    config = small_config()
+    weights = random_weights(config) | {f"model.layers.1.{name}": np.ones(32, np.float32)}
+    folder = write_folder(tmp_path / "more", config, weights, "llama")
+    with pytest.raises(ValueError, match=f"unknown weights model.layers.1.{name}"):
+        load(folder)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "numpy", "mlx"])
+def test_the_config_says_the_bits_that_are_computed(folder: Path, backend: str) -> None:
+    assert load(folder, backend=backend, bits=3).config.bits == 3
+
+
+def test_floats_of_16_bits_are_estimated_as_they_are_kept(folder: Path, tmp_path: Path) -> None:
+    halves = load(convert(folder, tmp_path / "16", weight_bits=16, warn=lambda text: None))
+    other = replace(halves.config, weight_bits=32)
+    assert estimate_memory(halves.config) == estimate_memory(other)
+    assert halves.nbytes == load(folder).nbytes
