@@ -55,7 +55,8 @@ class GenerationResponse:
             the beginning of a stop string).
         token, log_probability: the token, and its log probability in nats before temperature.
         prompt_tokens, prompt_tps: tokens of the prompt, and how many a second.
-        generation_tokens, generation_tps: tokens so far, and how many a second.
+        generation_tokens, generation_tps: tokens so far, and how many a second after the first,
+            which comes with the prompt (0 at the first).
         finish_reason: None, "stop" or "length".
     """
 
@@ -210,7 +211,7 @@ def stream_generate(
             len(ids),
             len(ids) / max(prompted - started, 1e-9),
             count,
-            count / max(now - prompted, 1e-9),
+            (count - 1) / max(now - prompted, 1e-9),
             reason,
         )
         if reason is not None:
@@ -251,5 +252,6 @@ def speed(response: GenerationResponse) -> str:
     """Tokens per second in words."""
     return (
         f"prompt: {response.prompt_tokens} tokens, {response.prompt_tps:.1f} tokens/s; "
-        f"generation: {response.generation_tokens} tokens, {response.generation_tps:.1f} tokens/s"
+        f"generation: {response.generation_tokens} tokens"
+        + (f", {response.generation_tps:.1f} tokens/s" if response.generation_tokens > 1 else "")
     )

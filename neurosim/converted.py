@@ -92,7 +92,8 @@ class ChipModel:
             self.compared += counts.size
 
     def report(self) -> dict[str, Any]:
-        """Placement and energy of the generated tokens, J, in plain values."""
+        """Placement and energy of the generated tokens (of the prompt's, where it stopped at
+        once), J, in plain values."""
         run = self.simulator.run()
         prices = chip_prices(self.chip.numbers())
         energy = chip_energy(
@@ -155,16 +156,20 @@ class ConvertedReport:
         if "chip" in self.data:
             lines += _chip_lines(self.data["chip"])
         if not self.energy:
-            return Group(*lines, Text("no spikes, no events: nothing is priced in this mode"))
+            why = "no spikes, no events: nothing is priced in this mode"
+            if self.data["events"]["prompt"]["multiply_accumulates"]:
+                why = "it stopped at the first token: no decoded token's spikes to price"
+            return Group(*lines, Text(why))
         return Group(*lines, Text(), terminal([part.to_dict() for part in self.energy]))
 
 
 def _chip_lines(chip: Mapping[str, Any]) -> list[Text]:
     """What the chip took, in words."""
     parts = sorted(chip["by_mechanism_J"].items(), key=lambda part: -part[1])
+    kind = "generated" if chip["energy"]["phase"] == "decode" else "prompt"
     lines = [
         f"on {chip['name']}: {chip['tiles']} tiles, {chip['windows_per_token']} windows a token, "
-        f"{with_unit(chip['seconds_per_token'], 's')}, {joules(chip['J_per_token'])} a generated "
+        f"{with_unit(chip['seconds_per_token'], 's')}, {joules(chip['J_per_token'])} a {kind} "
         f"token (evidence {chip['evidence']})",
         "  " + ", ".join(f"{name} {joules(value)}" for name, value in parts if value),
         *chip["flags"],

@@ -50,19 +50,20 @@ class Conversation:
     def reply(self, text: str) -> Iterator[GenerationResponse]:
         """Stream the reply to a message."""
         tokenizer = self._loaded.tokenizer
-        self._messages.append({"role": "user", "content": text})
-        ids = tokenizer.apply_chat_template(self._messages)
+        asked = [*self._messages, {"role": "user", "content": text}]
+        ids = tokenizer.apply_chat_template(asked)
         context = self._loaded.model.config.max_position_embeddings
         if len(ids) + self._options.max_tokens > context:
-            self._messages.pop()
             raise ValueError(
                 f"expected the conversation and a reply of {self._options.max_tokens} tokens to "
                 f"fit the model's context of {context}, got {len(ids)}; /reset, or --max-tokens"
             )
         new = ids[len(self._held) :]
-        if not new or ids[: len(self._held)] != self._held:  # the template rewrote the past
+        if not self._held or not new or ids[: len(self._held)] != self._held:
+            # nothing said yet, a reply that broke off, or the template rewrote the past
             self._cache, new = self._loaded.model.new_cache(), ids
         parts, made = [], list[int]()
+        self._held = []  # until the reply is whole, as is the message
         for response in stream_generate(
             self._loaded.model,
             tokenizer,
@@ -77,7 +78,7 @@ class Conversation:
             made.append(response.token)
             yield response
         self._held = ids + made[:-1]  # the last token was never put into the cache
-        self._messages.append({"role": "assistant", "content": "".join(parts)})
+        self._messages = [*asked, {"role": "assistant", "content": "".join(parts)}]
 
 
 def _talk(conversation: Conversation) -> None:
@@ -95,7 +96,12 @@ def _talk(conversation: Conversation) -> None:
         if text == "/reset":
             conversation.reset()
         elif text:
-            _show(conversation.reply(text))
+            try:
+                _show(conversation.reply(text))
+            except ValueError as error:  # too long for the context, say
+                if not interactive:
+                    raise
+                print(f"neurosim chat: {error}", file=sys.stderr)
 
 
 def _show(responses: Iterator[GenerationResponse]) -> None:

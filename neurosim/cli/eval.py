@@ -54,6 +54,8 @@ def _braingpt(options: argparse.Namespace, console: Console, errors: Console) ->
     for name in ("chip", "set"):
         if getattr(options, name):
             raise ValueError(f"--{name} is for the spiking transformer; leave it out here")
+    if options.chips != 1:
+        raise ValueError("--chips is for the spiking transformer; leave it out here")
     if options.window < 1:
         raise ValueError(f"expected --window >= 1, got {options.window}")
     loaded = load_with_progress(options)

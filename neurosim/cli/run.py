@@ -169,6 +169,8 @@ def _print(report: RunReport, console: Console) -> None:
 def _converted(options: argparse.Namespace, console: Console) -> int:
     """Text from a BrainGPT, Qwen2 or Llama folder, its spikes and a token's energy."""
     chip = None
+    if options.chips != 1:
+        raise ValueError("--chips is for the spiking transformer; a BrainGPT takes one chip")
     if options.chip:
         chip = with_values(load_chip(options.chip), parse_values(options.set))
     elif options.set or options.check:

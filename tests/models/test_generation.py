@@ -183,3 +183,10 @@ def test_a_tokenizer_beyond_the_model(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "small", vocab_size=200, tokenizer=True)
     with pytest.raises(ValueError, match="vocabulary"):
         load(folder)
+
+
+def test_the_first_token_takes_no_time_of_its_own(loaded: LoadedBrainGPT) -> None:
+    """It comes with the prompt: with a second a pass, one token a second follows it."""
+    times = iter([0.0, 1.0, 1.0, 2.0, 3.0, 4.0])
+    responses = stream_generate(*loaded, "the cat", 3, clock=lambda: next(times))
+    assert [r.generation_tps for r in responses] == [0.0, 1.0, 1.0]

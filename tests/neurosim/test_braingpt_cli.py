@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import sys
@@ -10,9 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from model_folders import add_tokenizer, random_weights, small_config, write_folder
+from rich.console import Console
 
+from neurosim.chip import load_chip
 from neurosim.cli import main
-from neurosim.models import held_out
+from neurosim.cli.chat import Conversation
+from neurosim.converted import run_converted
+from neurosim.models import held_out, load
+from neurosim.models.braingpt.loading import LoadOptions
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +112,57 @@ def test_conversation(
     assert talk("the cat", "sat on", "/quit", "never") == twice
 
 
+class _Terminal(io.StringIO):
+    """Lines that a person types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_message_too_long_does_not_end_the_conversation(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error advises /reset, so there must be someone to say it to; a script fails."""
+    arguments = ["chat", "--model", str(folder), "--max-tokens", "5"]
+    lines = "".join(f"{line}\n" for line in ("the cat", "x " * 900, "sat on"))
+    monkeypatch.setattr(sys, "stdin", _Terminal(lines.replace("x " * 900 + "\n", "")))
+    assert main(arguments) == 0
+    expected = capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdin", _Terminal(lines))
+    assert main(arguments) == 0
+    found = capsys.readouterr()
+    assert found.out.replace("> > ", "> ") == expected
+    assert "/reset" in found.err
+    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+    assert main(arguments) == 2
+
+
+def test_a_reply_that_breaks_off_is_forgotten(folder: Path) -> None:
+    """The cache holds part of it; the next turn must not go on from there."""
+    options = argparse.Namespace(
+        system=None, max_tokens=6, stop=[], seed=0, temperature=0.0, top_k=0, top_p=1.0
+    )
+    loaded = load(folder)
+    broken, whole = Conversation(loaded, options), Conversation(loaded, options)
+    for conversation in (broken, whole):
+        list(conversation.reply("the cat"))
+    next(broken.reply("the dog sat on"))
+    found, expected = ([r.token for r in c.reply("it's 1234")] for c in (broken, whole))
+    assert found == expected
+
+
+def test_nothing_decoded_is_not_called_nothing_spiked(folder: Path) -> None:
+    loaded = load(folder, LoadOptions(weight_bits=8))
+    ids = loaded.tokenizer.encode("the cat")
+    loaded.tokenizer.stop_ids = (int(loaded.model(np.array(ids), last=True).argmax()),)
+    report = run_converted(loaded, ids, 4, chip=load_chip("ideal"))
+    console = Console(width=200, file=io.StringIO())
+    console.print(report)
+    printed = console.file.getvalue()
+    assert "stopped at the first token" in printed and "a prompt token" in printed
+    assert "in this mode" not in printed and "generation: 1 tokens\n" in printed
+
+
 def test_eval(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +193,8 @@ def test_held_out_tokens_go_on_into_validation(monkeypatch: pytest.MonkeyPatch) 
         (["run", "--chip", "ideal", "--weight-bits", "8", "--mode", "reference"], "cpu"),
         (["run", "--silu", "staircase"], "pulses"),
         (["run", "--bits", "9"], "2 to 8"),
+        (["run", "--chip", "ideal", "--chips", "2"], "--chips"),
+        (["eval", "--chips", "2"], "--chips"),
         (["chat", "--prompt", "x" * 4000], "context"),
         (["chat", "--json"], "--prompt"),
         (["chat", "--prompt", "the", "--top-p", "0"], "top_p"),
