@@ -15,6 +15,7 @@ SILUS = ("staircase", "table", "exact")
 ATTENTIONS = ("float", "spiking")
 CODES = ("unary", "bit_plane", "signed_digit")
 _OURS = "neurosim"  # the part of config.json that other software may ignore
+_LAYOUT = 1  # of stored integer weights; goes up when the packing of `IntegerWeight` changes
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,11 @@ class BrainGPTConfig:
         if family == "llama" and data.get("mlp_bias"):
             raise ValueError("expected no biases in the feed-forward layers, got mlp_bias = true")
         ours = dict(data.get(_OURS, {}))
+        if ours.get("layout", _LAYOUT) != _LAYOUT:
+            raise ValueError(
+                f"expected packed weights of layout {_LAYOUT}, got {ours['layout']!r}; convert the "
+                "model again with this version"
+            )
         data = _old_style(data)
         heads = data["num_attention_heads"]
         size = data.get("head_dim") or (
@@ -133,7 +139,8 @@ class BrainGPTConfig:
         mine = ("biases", "bits", "weight_bits", "hadamard", "stop_ids", "source")
         values = asdict(self)
         stops = list(values["stop_ids"])
-        ours = {name: values.pop(name) for name in mine} | {"stop_ids": stops}
+        ours = {name: values.pop(name) for name in mine}
+        ours |= {"stop_ids": stops, "layout": _LAYOUT}
         return {
             "architectures": ["BrainGPTForCausalLM"],
             "model_type": "braingpt",

@@ -164,6 +164,14 @@ def test_a_block_that_does_not_divide(pair: list[Path], tmp_path: Path) -> None:
         BrainGPTConfig.from_dict(data)
 
 
+def test_weights_packed_by_another_version(pair: list[Path]) -> None:
+    data = json.loads((pair[1] / "config.json").read_text())
+    assert data["neurosim"]["layout"] == 1
+    data["neurosim"]["layout"] = 2
+    with pytest.raises(ValueError, match="convert the model again"):
+        BrainGPTConfig.from_dict(data)
+
+
 def test_without_a_tokenizer(pair: list[Path], tmp_path: Path) -> None:
     with (
         pytest.warns(UserWarning, match="tokenizer"),
