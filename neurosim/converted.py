@@ -258,7 +258,12 @@ def run_converted(
     if phases.decode.elements:
         energy = tuple(
             energy_report(
-                phases.decode, model.config, context, weight_bits, silu=model.options.silu
+                phases.decode,
+                model.config,
+                context,
+                weight_bits,
+                silu=model.options.silu,
+                gains=loaded.model.gained,
             )
             for context in contexts
         )

@@ -11,7 +11,7 @@ floating-point work in the same number format.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +115,7 @@ class TokenEnergy:
     memory: str
     hops: float | None
     systems: Mapping[str, Mapping[str, Breakdown]]
+    gains: tuple[str, ...] = ()
 
     def linear(self, arithmetic: str, system: str) -> float:
         """J per token of the linear layers' arithmetic alone."""
@@ -181,7 +182,8 @@ class TokenEnergy:
                 * config.num_hidden_layers,
             },
             "bytes_per_token": {
-                "weights": workload.weight_bytes(config, self.weight_bits),
+                "weights": workload.weight_bytes(config, self.weight_bits)
+                | _gain_bytes(config, self.gains),
                 "key-value cache": workload.cache_bytes(config, self.context, self.kv_bits),
             },
             "systems": {
@@ -234,10 +236,11 @@ def energy_report(
     silu: str = "table",
     memory: str | float = "dram",
     hops: float | None = None,
+    gains: Collection[str] = (),
 ) -> TokenEnergy:
     """Energy per token from what a running model counted; see `token_energy`."""
     activity = Activity.counted(counter, config)
-    return token_energy(activity, config, context, weight_bits, kv_bits, silu, memory, hops)
+    return token_energy(activity, config, context, weight_bits, kv_bits, silu, memory, hops, gains)
 
 
 def token_energy(
@@ -249,6 +252,7 @@ def token_energy(
     silu: str = "table",
     memory: str | float = "dram",
     hops: float | None = None,
+    gains: Collection[str] = (),
 ) -> TokenEnergy:
     """Energy of a decoded token that sees `context` tokens, itself included.
 
@@ -261,6 +265,7 @@ def token_energy(
         silu: "staircase", "table" or "exact" of the spiking side; the ANN's is exact.
         memory: where weights and cache are: "dram", or the bytes of an SRAM bank.
         hops: mesh links that a spike (or, in the ANN, a word) travels; None: routing is left out.
+        gains: projections ("L0.q_proj") of the spiking side with a factor on every channel.
     """
     if context < 1:
         raise ValueError(f"expected a context of at least one token, got {context}")
@@ -283,13 +288,15 @@ def token_energy(
         for system in SYSTEMS:
             terms = [
                 *_linear(activity, config, system, prices),
-                *_rest(config, context, silu, system, arithmetic, weight_bits, prices),
+                *_rest(config, context, silu, system, arithmetic, weight_bits, prices, gains),
                 *moved,
+                *(_moved_gains(config, gains, prices.memory) if system != ANN else ()),
                 *(_routing(activity, config, system, arithmetic, prices, hops) if hops else ()),
             ]
             systems[arithmetic][system] = Breakdown(tuple(terms), 0.0)
     where = memory if isinstance(memory, str) else f"SRAM banks of {memory / 1024:g} KiB"
-    return TokenEnergy(config, activity, context, weight_bits, kv_bits, silu, where, hops, systems)
+    given = (config, activity, context, weight_bits, kv_bits, silu, where, hops, systems)
+    return TokenEnergy(*given, tuple(gains))
 
 
 def _linear(activity: Activity, config: BrainGPTConfig, system: str, prices: _Prices) -> list[Term]:
@@ -315,10 +322,11 @@ def _rest(
     arithmetic: str,
     weight_bits: int,
     prices: _Prices,
+    gains: Collection[str],
 ) -> list[Term]:
     """What stays in floating point, and the quantising of whoever quantises."""
     spiking, integers = system != ANN, weight_bits < 16
-    parts = dict(workload.rest(config, context, silu, spiking))
+    parts = dict(workload.rest(config, context, silu, spiking, gains))
     if spiking:
         parts["spike sites"] = workload.sites(config, integers)
     else:
@@ -346,6 +354,18 @@ def _moved(
             priced("memory", "cache", "key-value cache moved", f"bits {name}", 8 * size, memory)
             for name, size in cache.items()
         ),
+    ]
+
+
+def _gain_bytes(config: BrainGPTConfig, gains: Collection[str]) -> dict[str, int]:
+    return {"channel gains": 4 * workload.gain_values(config, gains)} if gains else {}
+
+
+def _moved_gains(config: BrainGPTConfig, gains: Collection[str], memory: Price) -> list[Term]:
+    """Factors of channels, which the ANN does not have."""
+    return [
+        priced("memory", name, "weights moved", f"{name}, bits", 8 * size, memory)
+        for name, size in _gain_bytes(config, gains).items()
     ]
 
 

@@ -157,6 +157,7 @@ class Engine:
         self.dtype = np.dtype(np.float32)
         self.clips, self.weight_bits = stored.clips, weight_bits or stored.config.weight_bits
         read = _Reader(stored, weight_bits)
+        self.gained = tuple(read.gains)
         self._table = read.matrix("model.embed_tokens.weight", least=8)
         layers = []
         for i in range(self.config.num_hidden_layers):
@@ -396,14 +397,14 @@ class _Reader:
     def __init__(self, stored: StoredModel, weight_bits: int | None) -> None:
         if weight_bits not in (None, *ENGINE_BITS):
             raise ValueError(f"expected weight_bits 4, 8 or 32, got {weight_bits!r}")
-        self._stored, self._bits, self._gains = stored, weight_bits, stored.gains()
+        self._stored, self._bits, self.gains = stored, weight_bits, stored.gains()
         self.config = stored.config
 
     def vector(self, name: str) -> Floats:
         return self._stored.floats(name).astype(np.float32)
 
     def _gain(self, key: str) -> Floats:
-        return self._gains.get(names_of.gain(key) or "", _NO_BIAS)
+        return self.gains.get(names_of.gain(key) or "", _NO_BIAS)
 
     def matrix(self, name: str, least: int = 4) -> Weight:
         """Integers of the bits asked for (at least `least`), else floats."""

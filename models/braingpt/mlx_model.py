@@ -192,6 +192,11 @@ class MlxBrainGPT(nn.Module):
             f"silu {o.silu}, attention {o.attention})"
         )
 
+    @property
+    def gained(self) -> tuple[str, ...]:
+        """Projections ("L0.q_proj") with a factor on every channel of their spikes."""
+        return tuple(self._gains)
+
     def new_cache(self) -> MlxCache:
         """An empty cache, for `model(ids, cache)`: each call adds its tokens."""
         return MlxCache()

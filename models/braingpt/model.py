@@ -174,6 +174,11 @@ class BrainGPT:
             f"silu {o.silu}, attention {o.attention}, numpy {self.dtype})"
         )
 
+    @property
+    def gained(self) -> tuple[str, ...]:
+        """Projections ("L0.q_proj") with a factor on every channel of their spikes."""
+        return tuple(self._gains)
+
     def with_options(self, **changes: Any) -> BrainGPT:
         """The same weights with other options."""
         options = replace(self.options, **changes)

@@ -7,6 +7,7 @@ division, root, sine or cosine.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 
 from neurosim.models.braingpt.activity import fan_ins_and_outs
@@ -90,19 +91,37 @@ def turned(config: BrainGPTConfig) -> Work:
     return Work(add=steps * config.intermediate_size)
 
 
-def rest(config: BrainGPTConfig, context: int, form: str, spiking: bool) -> dict[str, Work]:
-    """What stays in floating point on both sides: mechanism -> work of the whole token."""
+def rest(
+    config: BrainGPTConfig, context: int, form: str, spiking: bool, gains: Collection[str] = ()
+) -> dict[str, Work]:
+    """What stays in floating point on both sides: mechanism -> work of the whole token.
+
+    `gains`: projections ("L0.q_proj") whose spikes have factors of their own; the ANN has none.
+    """
     width, layers = config.hidden_size, config.num_hidden_layers
+    known = gains if spiking else ()
+    gated = sum(f"L{i}.gate_proj" in known for i in range(layers))
+    feed = silu(config, form, spiking).times(layers - gated)
+    feed += silu(config, form, spiking, gains=True).times(gated)
+    feed += (turned(config) if spiking else Work()).times(layers)
+    feed += Work(multiply=gain_values(config, [n for n in known if n.endswith("up_proj")]))
+    turning = [n for n in known if n.endswith((".q_proj", ".k_proj"))]
     table = Work(multiply=config.head_dim // 2, special=config.head_dim)
     other = norm(width).times(2 * layers + 1) + positions(config).times(layers) + table
     return {
         "lm_head": Work(mac=config.vocab_size * width),
         "attention": attention(config, context).times(layers),
-        "SiLU": (silu(config, form, spiking) + (turned(config) if spiking else Work())).times(
-            layers
-        ),
-        "norms, positions, residual": other + Work(add=2 * width).times(layers),
+        "SiLU": feed,
+        "norms, positions, residual": other
+        + Work(add=2 * width).times(layers)
+        + Work(multiply=gain_values(config, turning)),
     }
+
+
+def gain_values(config: BrainGPTConfig, gains: Collection[str]) -> int:
+    """Factors of all these projections ("L0.q_proj")."""
+    sizes = fan_ins_and_outs(config)
+    return sum(sizes[name.partition(".")[2]][1] for name in gains)
 
 
 def quantise(width: int) -> Work:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from neurosim.energy import load_prices
 from neurosim.kernels import event_counts
+from neurosim.models.braingpt import workload
 from neurosim.models.braingpt.activity import (
     Activity,
     block_macs,
@@ -224,3 +225,23 @@ def test_stepping_neurons_take_the_slots_of_their_bits() -> None:
     two = [token_energy(Activity.synthetic(config), config, 5) for config in (TINY, few)]
     assert [report.to_dict()["slots"] for report in two] == [127, 3]
     assert two[0].stepping("int8") / two[1].stepping("int8") == pytest.approx(127 / 3)
+
+
+def test_gains_are_multiplied_and_read_on_the_spiking_side_alone() -> None:
+    """Factors on channels take away the table of 255 values: the SiLU is computed for every one."""
+    gains = ["L0.q_proj", "L0.k_proj", "L1.gate_proj", "L1.up_proj"]
+    plain = workload.rest(TINY, 5, "exact", True)
+    more = workload.rest(TINY, 5, "exact", True, gains)
+    assert workload.rest(TINY, 5, "exact", False, gains) == workload.rest(TINY, 5, "exact", False)
+    name = "norms, positions, residual"
+    assert more[name].multiply - plain[name].multiply == 12 + 4
+    hidden = TINY.intermediate_size
+    assert more["SiLU"].special - plain["SiLU"].special == 2 * (hidden - 255)
+    assert more["SiLU"].multiply - plain["SiLU"].multiply == (hidden - 255) + 2 * hidden
+    activity = Activity.synthetic(TINY)
+    before, after = (token_energy(activity, TINY, 5, gains=g) for g in ((), gains))
+    assert before.systems["int8"][ANN].total == after.systems["int8"][ANN].total
+    moved = [report.systems["int8"]["unary"].of("weights moved") for report in (before, after)]
+    sizes = [sum(r.to_dict()["bytes_per_token"]["weights"].values()) for r in (before, after)]
+    assert sizes[1] - sizes[0] == 4 * (12 + 4 + 2 * hidden)
+    assert moved[1] / moved[0] == pytest.approx(sizes[1] / sizes[0])

@@ -17,7 +17,7 @@ from neurosim.chip import load_chip
 from neurosim.cli import main
 from neurosim.cli.chat import Conversation
 from neurosim.converted import run_converted
-from neurosim.models import held_out, load
+from neurosim.models import Sampler, held_out, load
 from neurosim.models.braingpt.loading import LoadOptions
 
 
@@ -161,6 +161,14 @@ def test_nothing_decoded_is_not_called_nothing_spiked(folder: Path) -> None:
     printed = console.file.getvalue()
     assert "stopped at the first token" in printed and "a prompt token" in printed
     assert "in this mode" not in printed and "generation: 1 tokens\n" in printed
+
+
+def test_the_gains_of_a_model_are_priced(folder: Path) -> None:
+    loaded = load(folder)
+    loaded.model.gained = ("L0.q_proj", "L1.up_proj")  # as of a folder made with --even
+    report = run_converted(loaded, [3, 4], 4, Sampler(2.0, 0, None))
+    moved = report.to_dict()["energy"][0]["bytes_per_token"]["weights"]
+    assert moved["channel gains"] == 4 * (32 + 96)
 
 
 def test_eval(
