@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from neurosim.models.braingpt.hadamard import check_block
@@ -149,10 +149,6 @@ class BrainGPTConfig:
             "eos_token_id": stops[0] if len(stops) == 1 else stops or None,
             _OURS: ours,
         }
-
-    def with_layers(self, layers: int) -> BrainGPTConfig:
-        """The same sizes with another number of layers."""
-        return replace(self, num_hidden_layers=layers)
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every weight by its plain (Qwen2) name, in the order of the forward pass."""
