@@ -232,6 +232,11 @@ def run_converted(
         raise ValueError(f"expected tokens >= 2 to count a decoded token's spikes, got {tokens}")
     model, phases = loaded.model, _Phases()
     ids = prompt_ids(loaded.tokenizer, prompt)
+    if len(ids) + tokens > model.config.max_position_embeddings:
+        raise ValueError(
+            f"expected prompt and text to fit the model's context of "
+            f"{model.config.max_position_embeddings} tokens, got {len(ids)} and {tokens}"
+        )
     if chip is not None:
         model = ChipModel(model, chip, len(ids) + tokens, drive, seed, check)
     spiking = model.options.mode != "ann"

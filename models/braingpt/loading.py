@@ -131,6 +131,8 @@ def _staircases(
     stored: StoredModel, options: Options, path: str | Path | None
 ) -> Staircases | None:
     if options.silu != "staircase":
+        if path is not None:
+            raise ValueError(f"a staircase file needs silu='staircase', got {options.silu!r}")
         return None
     if path is not None:
         return [read_staircase(path)] * stored.config.num_hidden_layers

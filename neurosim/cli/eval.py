@@ -60,6 +60,11 @@ def _braingpt(options: argparse.Namespace, console: Console, errors: Console) ->
         raise ValueError(f"expected --window >= 1, got {options.window}")
     loaded = load_with_progress(options)
     assert isinstance(loaded, LoadedBrainGPT)
+    context = loaded.model.config.max_position_embeddings
+    if min(options.window, options.tokens) > context:
+        raise ValueError(
+            f"expected --window within the model's context of {context}, got {options.window}"
+        )
     stream = held_out_tokens(loaded.tokenizer, options.tokens)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("windows", total=None)

@@ -208,6 +208,9 @@ def test_held_out_tokens_go_on_into_validation(monkeypatch: pytest.MonkeyPatch) 
         (["chat", "--prompt", "the", "--top-p", "0"], "top_p"),
         (["eval", "--chip", "ideal"], "--chip"),
         (["eval", "--window", "0"], "--window"),
+        (["eval", "--window", "513", "--tokens", "600"], "context of 512"),
+        (["run", "--tokens", "510"], "context of 512"),
+        (["run", "--staircase", "file"], "needs silu='staircase'"),
     ],
 )
 def test_bad_input(
