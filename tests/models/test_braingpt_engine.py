@@ -16,6 +16,8 @@ from neurosim.models.braingpt import (
     Options,
     SiteRecord,
     load,
+    rows,
+    silu,
     site_names,
 )
 from neurosim.models.braingpt.convert import convert
@@ -293,3 +295,44 @@ def test_floats_of_16_bits_are_estimated_as_they_are_kept(folder: Path, tmp_path
     other = replace(halves.config, weight_bits=32)
     assert estimate_memory(halves.config) == estimate_memory(other)
     assert halves.nbytes == load(folder).nbytes
+
+
+@pytest.mark.parametrize("backend", ["cpu", "numpy", "mlx"])
+def test_positions_given_by_hand(folder: Path, backend: str) -> None:
+    """Rotary scores depend on distances: gaps between tokens matter, a common shift does not."""
+    model = load(folder, backend=backend, silu="exact", bits=8)
+    usual = np.arange(12)[None]
+    expected, shifted, wider = (
+        np.asarray(model(IDS[:12], positions=p)) for p in (usual, usual + 7, 3 * usual)
+    )
+    np.testing.assert_array_equal(expected, np.asarray(model(IDS[:12])))
+    assert np.abs(shifted - expected).mean() < 0.2 * np.abs(wider - expected).mean()
+    with pytest.raises(ValueError, match="positions of shape"):
+        model(IDS[:12], positions=usual[:, :5])
+
+
+def test_the_look_ups_at_their_edges() -> None:
+    """Half a step rounds away from zero, and an edge belongs to the value above it."""
+    halves = ((np.arange(-300, 300) + 0.5) / 16).astype(np.float32)
+    counts, scales = np.ones((1, 1), np.int8), np.ones(1, np.float32)
+    one, none, work = np.ones((1, 1), np.int8), np.zeros(0, np.float32), np.empty(255, np.float32)
+
+    def through(x: np.floating, kind: int, edges: np.ndarray, values: np.ndarray) -> float:
+        out = np.empty((1, 1), np.float32)
+        up = (one, np.ones(1, np.float32))
+        rows.gate_rows(counts, scales * x, *up, kind, edges, values, none, none, work, out)
+        return float(out[0, 0])
+
+    step, values = np.array([silu.TABLE_STEP], np.float32), silu.table_values().astype(np.float32)
+    found = [through(x, rows.TABLE, step, values) for x in halves]
+    np.testing.assert_array_equal(found, silu.table(halves))
+    edges, heights = np.array([-1, 2], np.float32), np.array([5, 6, 7], np.float32)
+    at = [through(np.float32(x), rows.STAIRCASE, edges, heights) for x in (-1.5, -1, 0, 2, 3)]
+    assert at == [5, 6, 6, 7, 7]
+
+
+def test_an_untied_head_takes_memory(tmp_path: Path) -> None:
+    two = [
+        load(write_model(tmp_path / str(tied), tie_word_embeddings=tied)) for tied in (True, False)
+    ]
+    assert two[1].nbytes - two[0].nbytes == 4 * 97 * 32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,12 @@ def test_a_seed_is_a_text(loaded: LoadedBrainGPT) -> None:
     def tokens(seed: int) -> list[int]:
         return [r.token for r in stream_generate(model, tokenizer, "the", 12, sampler, (), seed)]
 
+    drawn = list(stream_generate(model, tokenizer, [5], 12, sampler, (), 3))
+    before = np.array([5, *(r.token for r in drawn[:-1])])
+    logits = loaded.model(before).astype(float)
+    wanted = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    for row, r in zip(wanted, drawn, strict=True):
+        assert r.log_probability == pytest.approx(row[r.token], rel=1e-4)
     assert tokens(3) == tokens(3)
     assert len({tuple(tokens(seed)) for seed in range(5)}) > 1
 
@@ -190,3 +197,23 @@ def test_the_first_token_takes_no_time_of_its_own(loaded: LoadedBrainGPT) -> Non
     times = iter([0.0, 1.0, 1.0, 2.0, 3.0, 4.0])
     responses = stream_generate(*loaded, "the cat", 3, clock=lambda: next(times))
     assert [r.generation_tps for r in responses] == [0.0, 1.0, 1.0]
+
+
+def test_text_held_back_is_shown_at_the_end(loaded: LoadedBrainGPT) -> None:
+    """The last letters may begin a stop string that never comes whole."""
+    text = generate(*loaded, "the cat sat", max_tokens=9)
+    stop = text[-2:] + "\x00"
+    assert generate(*loaded, "the cat sat", max_tokens=9, stop=[stop]) == text
+
+
+def test_stop_tokens_of_the_model(loaded: LoadedBrainGPT) -> None:
+    """Those of its config end a text, whatever its tokenizer says."""
+    first = next(stream_generate(*loaded, "the cat", 3))
+    assert first.finish_reason is None
+    config = replace(loaded.model.config, stop_ids=(first.token,))
+    before, loaded.model.config = loaded.model.config, config
+    try:
+        (only,) = stream_generate(*loaded, "the cat", 3)
+    finally:
+        loaded.model.config = before
+    assert (only.token, only.text, only.finish_reason) == (first.token, "", "stop")

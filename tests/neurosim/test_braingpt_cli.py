@@ -67,6 +67,7 @@ def test_run_on_an_ideal_chip(folder: Path, drive: str, capsys: pytest.CaptureFi
     assert chip["events"] == software["events"]
     assert chip["chip"]["check"]["differences"] == 0
     assert chip["chip"]["check"]["compared"] > 1000
+    assert chip["chip"]["energy"]["phase"] == "decode"
     assert chip["chip"]["J_per_token"] == pytest.approx(
         sum(chip["chip"]["by_mechanism_J"].values())
     )
