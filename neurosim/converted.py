@@ -40,6 +40,7 @@ class ChipModel:
         drive: "pulse_width" (|n| pulses a word line) or "bit_plane" (7 binary reads).
         seed: of the chip's devices and noise.
         check: compare every token with the engine's own; see `differences`.
+        chips: over how many chips to spread the network.
     """
 
     def __init__(
@@ -50,12 +51,13 @@ class ChipModel:
         drive: str = "pulse_width",
         seed: int = 0,
         check: bool = False,
+        chips: int = 1,
     ) -> None:
         self.config, self.options, self.chip = model.config, model.options, chip
         self._seen, self._engine, self._cache = SiteRecord(), model, model.new_cache()
         self._check, self._switch = check, _Switch(self._seen)
         self.network = lower(model, drive, context, self._switch)
-        self.simulator = Simulator(self.network, chip, seed)
+        self.simulator = Simulator(self.network, chip, seed, chips)
         self.compared = self.differences = 0
 
     def __repr__(self) -> str:
@@ -160,7 +162,11 @@ class ConvertedReport:
             if self.data["events"]["prompt"]["multiply_accumulates"]:
                 why = "it stopped at the first token: no decoded token's spikes to price"
             return Group(*lines, Text(why))
-        return Group(*lines, Text(), terminal([part.to_dict() for part in self.energy]))
+        lines += [
+            Text(),
+            Text("a token's energy as arithmetic of a digital processor, beside the ANN's"),
+        ]
+        return Group(*lines, terminal([part.to_dict() for part in self.energy]))
 
 
 def _chip_lines(chip: Mapping[str, Any]) -> list[Text]:
@@ -168,7 +174,8 @@ def _chip_lines(chip: Mapping[str, Any]) -> list[Text]:
     parts = sorted(chip["by_mechanism_J"].items(), key=lambda part: -part[1])
     kind = "generated" if chip["energy"]["phase"] == "decode" else "prompt"
     lines = [
-        f"on {chip['name']}: {chip['tiles']} tiles, {chip['windows_per_token']} windows a token, "
+        f"linear layers on the simulated chip {chip['name']}: {chip['tiles']} tiles, "
+        f"{chip['windows_per_token']} windows a token, "
         f"{with_unit(chip['seconds_per_token'], 's')}, {joules(chip['J_per_token'])} a {kind} "
         f"token (evidence {chip['evidence']})",
         "  " + ", ".join(f"{name} {joules(value)}" for name, value in parts if value),
@@ -208,6 +215,7 @@ def run_converted(
     chip: ChipDescription | None = None,
     drive: str = "pulse_width",
     check: bool = False,
+    chips: int = 1,
     show: Show = lambda response: None,
 ) -> ConvertedReport:
     """Generate text, count every spike, and price a decoded token.
@@ -223,6 +231,7 @@ def run_converted(
         chip: simulate the linear layers on its crossbars, see `ChipModel`; `seed` draws it too.
         drive: of the word lines.
         check: compare every count with the model's own.
+        chips: over how many chips to spread it.
         show: called with every response as it comes.
 
     Returns:
@@ -238,7 +247,7 @@ def run_converted(
             f"{model.config.max_position_embeddings} tokens, got {len(ids)} and {tokens}"
         )
     if chip is not None:
-        model = ChipModel(model, chip, len(ids) + tokens, drive, seed, check)
+        model = ChipModel(model, chip, len(ids) + tokens, drive, seed, check, chips)
     spiking = model.options.mode != "ann"
     started, parts = time.perf_counter(), []
     responses = stream_generate(

@@ -159,7 +159,7 @@ class TokenEnergy:
         return {
             "boundary": BOUNDARY,
             "excludes": [*EXCLUDES, *(() if self.hops else ("routing of spikes and values",))],
-            "kind": f"amounts of the linear layers: {activity.kind} ({activity.source}); all other "
+            "kind": f"amounts of the linear layers: {_described(activity)}; all other "
             "amounts: counted from the configuration; joules: modelled, amount x price",
             "parameters": config.parameters,
             "context": self.context,
@@ -225,6 +225,12 @@ class TokenEnergy:
         ints = self.systems["int8"]
         parts = ", ".join(f"{name} {ints[name].total:.3g}" for name in SYSTEMS)
         return f"TokenEnergy(context {self.context}, int8, J/token: {parts})"
+
+
+def _described(activity: Activity) -> str:
+    """Kind and source of an activity, each said once."""
+    said = activity.source.startswith(activity.kind)
+    return activity.source if said else f"{activity.kind} ({activity.source})"
 
 
 def energy_report(

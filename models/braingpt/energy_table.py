@@ -18,6 +18,10 @@ _NAMES = {
     "signed_digit": "signed digits",
     "graded": "graded",
 }
+_CODES = (
+    "codes of the same integers: unary, one spike a unit; bit planes, one a binary digit; signed "
+    "digits, one a digit of the form with the fewest; graded, one spike that carries the number"
+)
 _SHORT = {
     "ann": "ANN",
     "unary": "unary",
@@ -36,10 +40,6 @@ def terminal(reports: Sequence[Mapping[str, Any]]) -> Group:
     )
     moved = first["bytes_per_token"]["weights"]
     lines: list[RenderableType] = [
-        Text(f"counted: {first['boundary']}", style="dim"),
-        Text(f"not counted: {'; '.join(first['excludes'])}", style="dim"),
-        Text(first["kind"], style="dim"),
-        Text(),
         Text(f"events per multiply-accumulate ({activity['source']}): {rates}", style="bold"),
         Text(
             f"weights of {first['weight_bits']} bits in {first['memory']}, "
@@ -47,6 +47,7 @@ def terminal(reports: Sequence[Mapping[str, Any]]) -> Group:
             f"SiLU {first['silu']}"
         ),
     ]
+    lines += [Text(line, style="bold") for line in first["conclusions"]]
     for report in reports:
         lines += [Text(), _systems(report), *_moved(report)]
     lines += [Text(), _mechanisms(reports[0])]
@@ -55,11 +56,17 @@ def terminal(reports: Sequence[Mapping[str, Any]]) -> Group:
     )
     lines += [
         Text(),
-        *(Text(line, style="bold") for line in first["conclusions"]),
         Text(
             f"not in the tables: neurons that step through {first['slots']} slots instead would "
             f"add {stepping}"
         ),
+    ]
+    lines += [
+        Text(),
+        Text(f"counted: {first['boundary']}", style="dim"),
+        Text(f"not counted: {'; '.join(first['excludes'])}", style="dim"),
+        Text(first["kind"], style="dim"),
+        Text(_CODES, style="dim"),
     ]
     return Group(*lines)
 

@@ -51,7 +51,14 @@ def convert_even(
     with tempfile.TemporaryDirectory(prefix="neurosim-even-") as temporary:
         plain, evened = Path(temporary) / "plain", Path(temporary) / "even"
         convert(source, plain, bits, 32, staircase, progress=progress, warn=warn)
+        if not (plain / "tokenizer.json").is_file():
+            raise ValueError(
+                f"evening out measures on text and needs a tokenizer.json, there is none in "
+                f"{source}; add it, or convert without --even"
+            )
         config = read_config(plain)
+        if config.hadamard:
+            raise ValueError(f"{source} is evened out already; convert it without --even")
         check_memory(
             _COPIES * 4 * config.parameters,
             "evening out a model in memory",

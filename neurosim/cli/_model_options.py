@@ -18,9 +18,24 @@ from neurosim.models.sampling import Sampler
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """How a BrainGPT computes."""
     group = parser.add_argument_group("how a BrainGPT, Qwen2 or Llama folder computes")
-    group.add_argument("--mode", choices=(*MODES, "ann"), default="causal")
-    group.add_argument("--silu", choices=SILUS, help="default: table (causal)")
-    group.add_argument("--attention", choices=ATTENTIONS, default="float")
+    group.add_argument(
+        "--mode",
+        choices=(*MODES, "ann"),
+        default="causal",
+        help="causal: a scale a token; reference: a scale a tensor, as published; ann: no spikes "
+        "(default %(default)s)",
+    )
+    group.add_argument(
+        "--silu",
+        choices=SILUS,
+        help="default: table; with --mode reference staircase, with ann exact",
+    )
+    group.add_argument(
+        "--attention",
+        choices=ATTENTIONS,
+        default="float",
+        help="spiking: scores and values as spike counts too, slower (default %(default)s)",
+    )
     group.add_argument(
         "--backend",
         choices=BACKENDS,
@@ -33,6 +48,18 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--staircase", type=Path, help="file with the pulses for --silu staircase")
     group.add_argument("--threads", type=int, help="default: 1, all from 10^9 parameters on")
+
+
+def refuse_model_options(options: argparse.Namespace) -> None:
+    """Options that only a BrainGPT heeds are an error with another model."""
+    parser = argparse.ArgumentParser()
+    add_model_options(parser)
+    for name, usual in vars(parser.parse_args([])).items():
+        if getattr(options, name) != usual:
+            raise ValueError(
+                f"--{name.replace('_', '-')} is for BrainGPT, Qwen2 and Llama folders, got "
+                f"{options.model}; leave it out"
+            )
 
 
 def add_sampling(parser: argparse.ArgumentParser, temperature: float, top_k: int) -> None:

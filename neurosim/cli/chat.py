@@ -17,17 +17,21 @@ from neurosim.cli._model_options import (
 from neurosim.models.generation import GenerationResponse, speed, stream_generate
 from neurosim.models.loading import LoadedBrainGPT
 
-_HELP = "/reset starts a new conversation, /quit or end of input leaves"
+_HELP = "/reset starts a new conversation, Ctrl-C stops a reply, /quit or end of input leaves"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
-    parser.add_argument("--model", required=True, help="folder made by `neurosim convert`")
+    parser.add_argument(
+        "--model", required=True, help="folder made by `neurosim convert`, or of Qwen2 or Llama"
+    )
     parser.add_argument("--prompt", help="one message, one reply, no conversation")
     parser.add_argument("--system", help="system message (default: the template's own)")
     parser.add_argument("--max-tokens", type=int, default=512, help="of a reply (default 512)")
     add_sampling(parser, temperature=0.0, top_k=0)
-    parser.add_argument("--stop", action="append", default=[], help="string that ends a reply")
+    parser.add_argument(
+        "--stop", action="append", default=[], help="string that ends a reply; may be repeated"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the sampling")
     parser.add_argument("--json", action="store_true", help="print the reply as JSON (--prompt)")
     add_model_options(parser)
@@ -48,7 +52,9 @@ class Conversation:
         self._cache, self._held = self._loaded.model.new_cache(), list[int]()
 
     def reply(self, text: str) -> Iterator[GenerationResponse]:
-        """Stream the reply to a message."""
+        """Stream the reply to a message; one that is broken off is forgotten, with its message."""
+        if not text.strip():
+            raise ValueError("expected a message, got an empty one")
         tokenizer = self._loaded.tokenizer
         asked = [*self._messages, {"role": "user", "content": text}]
         ids = tokenizer.apply_chat_template(asked)
@@ -56,7 +62,8 @@ class Conversation:
         if len(ids) + self._options.max_tokens > context:
             raise ValueError(
                 f"expected the conversation and a reply of {self._options.max_tokens} tokens to "
-                f"fit the model's context of {context}, got {len(ids)}; /reset, or --max-tokens"
+                f"fit the model's context of {context} tokens, got {len(ids)} and the reply; say "
+                "less, give fewer --max-tokens, or /reset"
             )
         new = ids[len(self._held) :]
         if not self._held or not new or ids[: len(self._held)] != self._held:
@@ -64,7 +71,7 @@ class Conversation:
             self._cache, new = self._loaded.model.new_cache(), ids
         parts, made = [], list[int]()
         self._held = []  # until the reply is whole, as is the message
-        for response in stream_generate(
+        responses = stream_generate(
             self._loaded.model,
             tokenizer,
             new,
@@ -73,7 +80,8 @@ class Conversation:
             self._options.stop,
             self._options.seed,
             self._cache,
-        ):
+        )
+        for response in responses:
             parts.append(response.text)
             made.append(response.token)
             yield response
@@ -90,18 +98,31 @@ def _talk(conversation: Conversation) -> None:
         try:
             text = input("> " if interactive else "").strip()
         except EOFError:
+            if interactive:
+                print()
             return
         if text in ("/quit", "/exit"):
             return
         if text == "/reset":
             conversation.reset()
+        elif text.startswith("/") and " " not in text:
+            print(f"no command {text}; {_HELP}", file=sys.stderr)
         elif text:
-            try:
-                _show(conversation.reply(text))
-            except ValueError as error:  # too long for the context, say
-                if not interactive:
-                    raise
-                print(f"neurosim chat: {error}", file=sys.stderr)
+            _answer(conversation.reply(text), interactive)
+
+
+def _answer(responses: Iterator[GenerationResponse], interactive: bool) -> None:
+    """Show a reply; at a terminal neither Ctrl-C nor a message that is too long ends the talk."""
+    try:
+        _show(responses)
+    except KeyboardInterrupt:
+        print()
+        if not interactive:
+            raise
+    except ValueError as error:
+        if not interactive:
+            raise
+        print(f"neurosim chat: {error}", file=sys.stderr)
 
 
 def _show(responses: Iterator[GenerationResponse]) -> None:

@@ -52,8 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--even",
         action="store_true",
-        help="even out the channels first: the same ANN, much less lost to few spikes; reads the "
-        "whole model into memory and measures on training text (docs/braingpt.md)",
+        help="even out the channels first: the same ANN, much less lost to few spikes, but about "
+        "four times as many of them; needs the model in memory (float32, four times), a tokenizer "
+        "and the vital summaries (fetched); see docs/braingpt.md",
     )
     parser.add_argument("--force", action="store_true", help="replace a model that is at OUT")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")

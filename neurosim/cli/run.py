@@ -17,6 +17,7 @@ from neurosim.cli._model_options import (
     add_model_options,
     add_sampling,
     load_with_progress,
+    refuse_model_options,
     sampler,
 )
 from neurosim.converted import run_converted
@@ -25,6 +26,7 @@ from neurosim.energy.table import terminal
 from neurosim.energy.units import with_unit
 from neurosim.files import replace_file
 from neurosim.models.checkpoint import DEFAULT
+from neurosim.models.generation import GenerationResponse
 from neurosim.models.loading import LoadedBrainGPT, is_braingpt
 from neurosim.models.sampling import Sampler
 from neurosim.pipeline import DEFAULT_CHIP, DEFAULT_PROMPT, RunReport, run
@@ -34,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
     parser.add_argument("--model", default=str(DEFAULT), help="model folder (default: shipped)")
     parser.add_argument("--prompt", default=DEFAULT_PROMPT, help="text to continue")
-    parser.add_argument("--tokens", type=int, default=32, help="tokens to generate (default 32)")
+    parser.add_argument(
+        "--tokens", type=int, default=32, help="to generate (default 32; of a BrainGPT at least 2)"
+    )
     parser.add_argument(
         "--chip", help=f"a shipped chip or a .toml (default {DEFAULT_CHIP}; BrainGPT: none)"
     )
@@ -177,8 +181,14 @@ def _converted(options: argparse.Namespace, console: Console) -> int:
         raise ValueError("--set and --check need --chip NAME with a BrainGPT, which has no default")
     loaded = load_with_progress(options)
     assert isinstance(loaded, LoadedBrainGPT)
-    if not options.json:
-        print(options.prompt, end="", flush=True)
+    begun = False
+
+    def show(response: GenerationResponse) -> None:
+        nonlocal begun
+        if not options.json:  # the prompt only once nothing can be refused any more
+            print(response.text if begun else options.prompt + response.text, end="", flush=True)
+        begun = True
+
     report = run_converted(
         loaded,
         options.prompt,
@@ -188,7 +198,8 @@ def _converted(options: argparse.Namespace, console: Console) -> int:
         chip=chip,
         drive=options.drive,
         check=options.check,
-        show=lambda r: None if options.json else print(r.text, end="", flush=True),
+        chips=options.chips,
+        show=show,
     )
     if options.out:
         text = json.dumps(report.to_dict(), indent=1) + "\n"
@@ -213,6 +224,7 @@ def main(options: argparse.Namespace) -> int:
         options.out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     if is_braingpt(options.model):
         return _converted(options, console)
+    refuse_model_options(options)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     quiet = options.json or not errors.is_terminal
     with Progress(*columns, console=errors, transient=True, disable=quiet) as progress:

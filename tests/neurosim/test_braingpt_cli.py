@@ -77,7 +77,7 @@ def test_run_on_a_chip_in_words(folder: Path, capsys: pytest.CaptureFixture[str]
     arguments = ["run", "--model", str(folder), "--weight-bits", "8", "--tokens", "4"]
     assert main([*arguments, "--chip", "ag_v2c_w", "--check"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "on ag_v2c_w:" in printed
+    assert "on the simulated chip ag_v2c_w:" in printed
     assert "differ from the model's own" in printed
 
 
@@ -206,6 +206,7 @@ def test_held_out_tokens_go_on_into_validation(monkeypatch: pytest.MonkeyPatch) 
         (["eval", "--chips", "2"], "--chips"),
         (["chat", "--prompt", "x" * 4000], "context"),
         (["chat", "--json"], "--prompt"),
+        (["chat", "--prompt", "  "], "empty"),
         (["chat", "--prompt", "the", "--top-p", "0"], "top_p"),
         (["eval", "--chip", "ideal"], "--chip"),
         (["eval", "--window", "0"], "--window"),
@@ -228,6 +229,12 @@ def test_chat_needs_a_chat_template(folder: Path, capsys: pytest.CaptureFixture[
 
     assert main(["chat", "--model", str(DEFAULT), "--prompt", "hello"]) == 2
     assert "neurosim convert" in capsys.readouterr().err
+
+
+def test_options_that_another_model_would_ignore(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--bits", "4"], ["--silu", "exact"], ["--mode", "ann"]):
+        assert main(["run", *arguments]) == 2
+        assert f"{arguments[0]} is for BrainGPT" in capsys.readouterr().err
 
 
 def test_options_of_a_braingpt_on_another_model(capsys: pytest.CaptureFixture[str]) -> None:
