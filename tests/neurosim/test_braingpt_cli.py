@@ -16,7 +16,7 @@ from rich.console import Console
 from neurosim.chip import load_chip
 from neurosim.cli import main
 from neurosim.cli.chat import Conversation
-from neurosim.converted import run_converted
+from neurosim.converted import ChipModel, run_converted
 from neurosim.models import Sampler, held_out, load
 from neurosim.models.braingpt.loading import LoadOptions
 
@@ -43,6 +43,7 @@ def test_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_run_as_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     options = ["--tokens", "9", "--json", "--out", str(out), "--weight-bits", "8"]
+    options += ["--silu", "exact"]
     assert main(["run", "--model", str(folder), "--prompt", "dog", *options]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data == json.loads((out / "report.json").read_text())
@@ -52,6 +53,11 @@ def test_run_as_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert decode["multiply_accumulates"] == (made - 1) * macs
     assert [part["context"] for part in data["energy"]] == [128, 4096]
     assert data["energy"][0]["weight_bits"] == 8
+    assert data["energy"][0]["silu"] == "exact"
+    activity = data["energy"][0]["activity"]
+    assert activity["tokens"] == made - 1
+    each = {code: total / (made - 1) for code, total in decode["operations"].items()}
+    assert activity["operations_per_token"] == pytest.approx(each)
 
 
 @pytest.mark.parametrize("drive", ["pulse_width", "bit_plane"])
@@ -79,6 +85,15 @@ def test_run_on_a_chip_in_words(folder: Path, capsys: pytest.CaptureFixture[str]
     printed = " ".join(capsys.readouterr().out.split())
     assert "on the simulated chip ag_v2c_w:" in printed
     assert "differ from the model's own" in printed
+
+
+def test_a_check_compares_counts_and_logits(folder: Path) -> None:
+    """On a chip that is not exact more differs than the logits alone, and no more than there is."""
+    loaded = load(folder, LoadOptions(weight_bits=8))
+    model = ChipModel(loaded.model, load_chip("ag_v2c_w"), 8, check=True)
+    model(np.arange(3, 9), model.new_cache())
+    logits = 6 * 320
+    assert logits < model.differences < model.compared
 
 
 def test_run_without_spikes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
