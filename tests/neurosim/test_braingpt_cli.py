@@ -96,6 +96,15 @@ def test_a_check_compares_counts_and_logits(folder: Path) -> None:
     assert logits < model.differences < model.compared
 
 
+def test_a_new_text_on_a_chip(folder: Path) -> None:
+    loaded = load(folder, LoadOptions(weight_bits=8))
+    model = ChipModel(loaded.model, load_chip("ideal"), 4, check=True)
+    for _ in range(2):  # the caches have room for one text
+        logits = model(np.arange(3, 7), model.new_cache())
+        np.testing.assert_array_equal(logits, loaded.model(np.arange(3, 7), last=True))
+    assert model.differences == 0
+
+
 def test_run_without_spikes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--model", str(folder), "--tokens", "4", "--mode", "ann"]) == 0
     assert "nothing is priced" in capsys.readouterr().out
