@@ -166,6 +166,8 @@ class ConvertedReport:
             Text(),
             Text("a token's energy as arithmetic of a digital processor, beside the ANN's"),
         ]
+        if self.data["attention"] == "spiking":
+            lines.append(Text("attention is priced in floating point: its spikes are not counted"))
         return Group(*lines, terminal([part.to_dict() for part in self.energy]))
 
 
@@ -289,6 +291,7 @@ def run_converted(
             "source": dict(model.config.source),
         },
         "how": repr(model),
+        "attention": model.options.attention,
         "text": "".join(parts),
         "tokens": {"prompt": response.prompt_tokens, "generated": response.generation_tokens},
         "tokens_per_s": {"prompt": response.prompt_tps, "decode": response.generation_tps},

@@ -36,7 +36,10 @@ def site_names(layers: int) -> list[str]:
 
 @dataclass
 class SiteRecord:
-    """Keeps everything: `counts[site]` (..., N) int8 and `scales[site]`."""
+    """Keeps the last pass: `counts[site]` (..., N) int8 and `scales[site]`.
+
+    The compiled engine passes over prompts of more than 256 tokens in pieces, NumPy and MLX in one.
+    """
 
     counts: dict[str, npt.NDArray[np.int8]] = field(default_factory=dict)
     scales: dict[str, npt.NDArray[Any]] = field(default_factory=dict)

@@ -172,6 +172,11 @@ def test_weights_packed_by_another_version(pair: list[Path]) -> None:
         BrainGPTConfig.from_dict(data)
 
 
+def test_smoothing_does_not_go_with_hadamard_blocks() -> None:
+    with pytest.raises(ValueError, match="choose one"):
+        Recipe(Conversion("x", hadamard=True), Calibration(smooth=0.5))
+
+
 def test_without_a_tokenizer(pair: list[Path], tmp_path: Path) -> None:
     with (
         pytest.warns(UserWarning, match="tokenizer"),

@@ -148,6 +148,11 @@ class Recipe:
         object.__setattr__(self, "sources", tuple(self.sources))
         if self.model_type != "braingpt":
             raise ValueError(f"expected model_type 'braingpt', got {self.model_type!r}")
+        if self.convert.hadamard and self.calibrate and self.calibrate.smooth:
+            raise ValueError(
+                "calibrate.smooth scales the channels of down_proj one by one, which "
+                "convert.hadamard mixes; choose one of them"
+            )
         if self.seed < 0 or not self.sources:
             raise ValueError("expected seed >= 0 and at least one of the text sources")
 
