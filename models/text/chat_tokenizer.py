@@ -14,7 +14,7 @@ import tokenizers
 from numpy.typing import NDArray
 
 from neurosim.models.text.chat_template import Message, render
-from neurosim.models.text.detokeniser import Detokeniser, token_bytes
+from neurosim.models.text.detokeniser import Detokeniser, plain_ids, token_bytes
 
 __all__ = ["ChatTokenizer", "Message"]
 
@@ -164,13 +164,7 @@ class ChatTokenizer:
 
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of several plain texts."""
-        try:
-            encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        except (TypeError, UnicodeEncodeError) as error:
-            raise ValueError(
-                f"expected text that UTF-8 can write, without lone surrogates ({error})"
-            ) from error
-        return [list(encoding.ids) for encoding in encodings]
+        return plain_ids(self._backend, texts)
 
     def decode(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
         """The text of token ids; special tokens and padding ids give none.

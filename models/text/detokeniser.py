@@ -1,4 +1,4 @@
-"""Bytes of every token, and text from a stream of tokens without broken characters."""
+"""Bytes of every token, ids of plain text, and text from a stream of tokens."""
 
 from __future__ import annotations
 
@@ -57,6 +57,17 @@ def token_bytes(backend: tokenizers.Tokenizer) -> list[bytes]:
         else:
             table[index] = token.replace(_SPACE, " ").encode()
     return table
+
+
+def plain_ids(backend: tokenizers.Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of texts, nothing added; refuses what UTF-8 cannot write."""
+    try:
+        encodings = backend.encode_batch_fast(list(texts), add_special_tokens=False)
+    except (TypeError, UnicodeEncodeError) as error:
+        raise ValueError(
+            f"expected text that UTF-8 can write, without lone surrogates ({error})"
+        ) from error
+    return [list(encoding.ids) for encoding in encodings]
 
 
 class Detokeniser:

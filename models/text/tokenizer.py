@@ -18,7 +18,7 @@ from neurosim.models.text import cache
 from neurosim.models.text.chat_tokenizer import ChatTokenizer
 from neurosim.models.text.cleaning import Document
 from neurosim.models.text.corpus import load_split
-from neurosim.models.text.detokeniser import Detokeniser, token_bytes
+from neurosim.models.text.detokeniser import Detokeniser, plain_ids, token_bytes
 from neurosim.models.text.sources import SOURCES, source
 
 END_OF_TEXT = "<|endoftext|>"
@@ -105,13 +105,7 @@ class Tokenizer:
 
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of several texts."""
-        try:
-            encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        except (TypeError, UnicodeEncodeError) as error:
-            raise ValueError(
-                f"expected text that UTF-8 can write, without lone surrogates ({error})"
-            ) from error
-        return [encoding.ids for encoding in encodings]
+        return plain_ids(self._backend, texts)
 
     def decode(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
         """The text of token ids; end-of-text is left out, broken UTF-8 becomes U+FFFD."""

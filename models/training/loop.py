@@ -17,24 +17,21 @@ import numpy.typing as npt
 from mlx.utils import tree_flatten, tree_unflatten
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from neurosim.files import replace_file
 from neurosim.kernels import fast_blas
 from neurosim.kernels.dense import cross_entropy, distillation
 from neurosim.models.checkpoint import (
     Model,
     build,
     load,
-    load_arrays,
     save,
-    save_arrays,
 )
 from neurosim.models.spike_transformer import SpikeTransformer
 from neurosim.models.text.tokenizer import Tokenizer
+from neurosim.models.training import run_folder
 from neurosim.models.training.hardware import HardwareDraw, clip_head
 from neurosim.models.training.schedule import TrainingConfig, batch_of_step, learning_rate
 
 Tokens = npt.NDArray[np.integer]
-STATE, METRICS = "state.safetensors", "metrics.jsonl"
 STATISTICS_BATCHES = 256
 """Batches whose mean statistics the saved model gets."""
 
@@ -78,10 +75,13 @@ class Trainer:
         self.optimizer.init(self.model.trainable_parameters())
         self.step = 0
         folder.mkdir(parents=True, exist_ok=True)
-        self._remember_config()
-        if (folder / STATE).is_file():
-            self._resume()
-        self._cut_metrics()
+        run_folder.remember(folder, config.to_dict())
+        state = run_folder.read_state(folder)
+        if state is not None:
+            self.step, parts = state
+            self.model.load_weights(parts["model"])
+            self.optimizer.state = tree_unflatten(parts["optimizer"])
+        run_folder.cut_metrics(folder, self.step)
 
     def _first_model(self) -> Model:
         """Untrained, or the checkpoint named by `init`."""
@@ -144,42 +144,13 @@ class Trainer:
         adam.learning_rate = rate
         muon.learning_rate = self.config.muon_rate * rate / self.config.learning_rate
 
-    def _remember_config(self) -> None:
-        """A folder belongs to one configuration; another one is refused."""
-        path, now = self.folder / "train.json", self.config.to_dict()
-        if path.is_file() and json.loads(path.read_text()) != json.loads(json.dumps(now)):
-            raise ValueError(
-                f"{self.folder} holds a run with other settings ({path}); choose another --out"
-            )
-        replace_file(path, json.dumps(now, indent=1).encode())
-
-    def _resume(self) -> None:
-        stored = load_arrays(self.folder / STATE)
-        self.step = int(np.asarray(stored.pop("step")))
-        parts: dict[str, list[tuple[str, mx.array]]] = {"model": [], "optimizer": []}
-        for key, array in stored.items():
-            kind, name = key.split(".", 1)
-            parts[kind].append((name, array))
-        self.model.load_weights(parts["model"])
-        self.optimizer.state = tree_unflatten(parts["optimizer"])
-
-    def _cut_metrics(self) -> None:
-        """Drop lines of steps that will be done again, and a last line that a crash cut off."""
-        path, kept = self.folder / METRICS, []
-        for line in path.read_text().splitlines() if path.is_file() else []:
-            try:
-                if json.loads(line)["step"] <= self.step:
-                    kept.append(line + "\n")
-            except (ValueError, KeyError, TypeError):
-                continue
-        replace_file(path, "".join(kept).encode())
-
     def checkpoint(self) -> None:
         """Write everything needed to go on from this step."""
-        arrays = {f"model.{k}": v for k, v in tree_flatten(self.model.parameters())}
-        arrays |= {f"optimizer.{k}": v for k, v in tree_flatten(self.optimizer.state)}
-        arrays["step"] = mx.array(self.step)
-        save_arrays(self.folder / STATE, arrays)
+        parts = {
+            "model": tree_flatten(self.model.parameters()),
+            "optimizer": tree_flatten(self.optimizer.state),
+        }
+        run_folder.write_state(self.folder, self.step, parts)
 
     def loss(self, tokens: mx.array) -> tuple[mx.array, mx.array]:
         """What is minimised, and the cross-entropy, nats per token; tokens (B, context + 1)."""
@@ -270,7 +241,7 @@ class Trainer:
         return float(np.asarray(mx.concatenate(losses).mean()))
 
     def _log(self, record: dict[str, Any]) -> None:
-        with (self.folder / METRICS).open("a") as file:
+        with (self.folder / run_folder.METRICS).open("a") as file:
             file.write(json.dumps(record) + "\n")
 
     def run(self, report: Callable[[str], None] = print) -> Path:

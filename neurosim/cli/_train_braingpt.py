@@ -7,11 +7,11 @@ from pathlib import Path
 from rich.console import Console
 
 from neurosim.models.braingpt.training import FineTuner, Recipe
-from neurosim.models.braingpt.training.loop import STATE
 from neurosim.models.text.chat_tokenizer import ChatTokenizer
 from neurosim.models.text.fetch import fetch
 from neurosim.models.text.sources import source
 from neurosim.models.text.tokenizer import split_stream
+from neurosim.models.training.run_folder import STATE
 
 
 def run(config: Path, folder: Path) -> int:

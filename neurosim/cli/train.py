@@ -15,7 +15,8 @@ from neurosim.models.text.corpus import load_split
 from neurosim.models.text.fetch import fetch
 from neurosim.models.text.sources import source
 from neurosim.models.text.tokenizer import Tokenizer, document_text, token_stream
-from neurosim.models.training.loop import STATE, Trainer
+from neurosim.models.training.loop import Trainer
+from neurosim.models.training.run_folder import STATE
 from neurosim.models.training.schedule import TrainingConfig
 
 

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from mlx.utils import tree_flatten, tree_unflatten
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from neurosim.files import replace_file
 from neurosim.kernels.dense import cross_entropy, distillation
 from neurosim.models.braingpt.mlx_model import Linear, MlxBrainGPT, from_weights
 from neurosim.models.braingpt.model import Options
@@ -25,13 +24,13 @@ from neurosim.models.braingpt.training import folder as folders
 from neurosim.models.braingpt.training.adam import RelativeAdam
 from neurosim.models.braingpt.training.prepare import options_of, prepare
 from neurosim.models.braingpt.training.recipe import FineTuning, Recipe
-from neurosim.models.checkpoint import load_arrays, save_arrays
 from neurosim.models.evaluation import windows
+from neurosim.models.training import run_folder
 from neurosim.models.training.schedule import batch_of_step
 
 Tokens = npt.NDArray[np.integer]
 Tell = Callable[[str], None]
-STATE, METRICS, PREPARED, MODEL = "state.safetensors", "metrics.jsonl", "prepared", "model"
+PREPARED, MODEL = "prepared", "model"
 _LOW_RANK = ["low_rank_a", "low_rank_b"]
 
 
@@ -65,7 +64,7 @@ class FineTuner:
         self.train_tokens, self.validation_tokens = train, validation
         self.options = options_of(recipe)
         folder.mkdir(parents=True, exist_ok=True)
-        self._remember_recipe()
+        run_folder.remember(folder, recipe.to_dict())
         if not (folder / PREPARED / "config.json").is_file():
             self._prepare()
         stored = StoredModel(folder / PREPARED)
@@ -85,15 +84,6 @@ class FineTuner:
         self.optimizer = RelativeAdam(1e-3)
         if recipe.fine_tune is not None:
             self._begin(recipe.fine_tune)
-
-    def _remember_recipe(self) -> None:
-        """A folder belongs to one recipe; another one is refused."""
-        path, now = self.folder / "train.json", self.recipe.to_dict()
-        if path.is_file() and json.loads(path.read_text()) != json.loads(json.dumps(now)):
-            raise ValueError(
-                f"{self.folder} holds a run with other settings ({path}); choose another --out"
-            )
-        replace_file(path, json.dumps(now, indent=1).encode())
 
     def _prepare(self) -> None:
         recipe = self.recipe
@@ -131,38 +121,20 @@ class FineTuner:
                 gains=stored.gains(),
             )
         self.optimizer.init(model.trainable_parameters())
-        if (self.folder / STATE).is_file():
-            self._resume()
-        self._cut_metrics()
-
-    def _resume(self) -> None:
-        state = load_arrays(self.folder / STATE)
-        self.step = int(np.asarray(state.pop("step")))
-        parts: dict[str, list[tuple[str, mx.array]]] = {"model": [], "optimizer": []}
-        for key, array in state.items():
-            kind, name = key.split(".", 1)
-            parts[kind].append((name, array))
-        self.model.update(tree_unflatten(parts["model"]))
-        self.optimizer.state = tree_unflatten(parts["optimizer"])
-
-    def _cut_metrics(self) -> None:
-        """Drop lines of steps that will be done again, and a last line that a crash cut off."""
-        path, kept = self.folder / METRICS, []
-        for line in path.read_text().splitlines() if path.is_file() else []:
-            try:
-                if json.loads(line)["step"] <= self.step:
-                    kept.append(line + "\n")
-            except (ValueError, KeyError, TypeError):
-                continue
-        replace_file(path, "".join(kept).encode())
+        state = run_folder.read_state(self.folder)
+        if state is not None:
+            self.step, parts = state
+            model.update(tree_unflatten(parts["model"]))
+            self.optimizer.state = tree_unflatten(parts["optimizer"])
+        run_folder.cut_metrics(self.folder, self.step)
 
     def checkpoint(self) -> None:
         """Write everything needed to go on from this step."""
-        trained = tree_flatten(self.model.trainable_parameters())
-        arrays = {f"model.{k}": v for k, v in trained}
-        arrays |= {f"optimizer.{k}": v for k, v in tree_flatten(self.optimizer.state)}
-        arrays["step"] = mx.array(self.step)
-        save_arrays(self.folder / STATE, arrays)
+        parts = {
+            "model": tree_flatten(self.model.trainable_parameters()),
+            "optimizer": tree_flatten(self.optimizer.state),
+        }
+        run_folder.write_state(self.folder, self.step, parts)
 
     def _gradients(self, settings: FineTuning, tokens: npt.NDArray[np.int32]) -> tuple[Any, Any]:
         """(cross-entropy in nats per token, gradients) of a batch (B, context + 1)."""
@@ -206,7 +178,7 @@ class FineTuner:
         return float(found.mean())
 
     def _log(self, record: dict[str, Any]) -> None:
-        with (self.folder / METRICS).open("a") as file:
+        with (self.folder / run_folder.METRICS).open("a") as file:
             file.write(json.dumps(record) + "\n")
 
     def run(self) -> Path:
