@@ -121,7 +121,7 @@ class BrainGPTConfig:
             **{name: data[name] for name in _REQUIRED},
             num_key_value_heads=data.get("num_key_value_heads") or heads,
             head_dim=size,
-            max_position_embeddings=data.get("max_position_embeddings", 32768),
+            max_position_embeddings=_context(data),
             rms_norm_eps=data.get("rms_norm_eps", 1e-6),
             rope_theta=data.get("rope_theta", 10000.0),
             rope_scaling=data.get("rope_scaling"),
@@ -221,6 +221,13 @@ def check_scaling(scaling: Mapping[str, Any] | None) -> None:
     missing = [name for name in wanted[kind] if name not in scaling]
     if missing:
         raise ValueError(f"rope_scaling {kind!r} needs {missing}")
+
+
+def _context(data: Mapping[str, Any]) -> Any:
+    """Longest text; sliding windows are not computed, and within one they change nothing."""
+    longest, window = data.get("max_position_embeddings", 32768), data.get("sliding_window")
+    slides = data.get("use_sliding_window") and type(window) is int and type(longest) is int
+    return min(longest, window) if slides else longest
 
 
 QWEN25_3B = BrainGPTConfig(

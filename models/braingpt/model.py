@@ -111,7 +111,10 @@ def placed(
     if start is not None:
         found = np.where(new, found + start[:, None], 1)
     if positions is not None:
-        found = np.asarray(positions, np.int64)
+        found = np.asarray(positions)
+        if not np.issubdtype(found.dtype, np.integer):
+            raise ValueError(f"expected positions as integers, got {found.dtype}")
+        found = found.astype(np.int64)
         if found.shape != ids.shape:
             raise ValueError(f"expected positions of shape {ids.shape}, got {found.shape}")
     visible = new if before is None else np.concatenate([before, new], axis=1)

@@ -47,7 +47,11 @@ class StoredModel:
         self.config = read_config(self.folder)
         self.clips = read_clips(self.folder, self.config.num_hidden_layers)
         self.tensors = TensorFolder(self.folder)
-        self._key = {names.plain(key): key for key in self.tensors.names}
+        self._key: dict[str, str] = {}
+        for key in self.tensors.names:
+            other = self._key.setdefault(names.plain(key), key)
+            if other != key:
+                raise ValueError(f"{self.folder}: {key} and {other} are the same weight; keep one")
         for name, shape in self.config.weight_shapes().items():
             self._check(name, shape)
         self._refuse_unknown()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -196,6 +197,19 @@ def test_impossible_options(folder: Path, given: dict[str, object], message: str
 def test_wrong_tokens(folder: Path, backend: str, ids: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load(folder, backend=backend)(ids)
+
+
+def test_positions_are_integers(folder: Path) -> None:
+    with pytest.raises(ValueError, match="integers"):
+        load(folder)(IDS[:2], positions=np.array([[0.5, 1.5]]))
+
+
+def test_a_sliding_window_is_the_longest_text(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "slides")
+    data = json.loads((path / "config.json").read_text())
+    data |= {"use_sliding_window": True, "sliding_window": 64}
+    (path / "config.json").write_text(json.dumps(data))
+    assert load(path).config.max_position_embeddings == 64
 
 
 def test_right_padding_is_refused(folder: Path) -> None:

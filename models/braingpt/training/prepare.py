@@ -69,7 +69,8 @@ def prepare(recipe: Recipe, text: Tokens, tell: Tell = lambda line: None) -> Pre
     weights = {name: np.asarray(stored.floats(name), np.float32) for name in names}
     config = replace(stored.config, bits=recipe.convert.bits, weight_bits=32)
     stairs: Staircases = [*(stored.staircases() or [])]
-    found = Prepared(config, weights, {}, stairs or None, stored.gains())
+    clips = {} if recipe.convert.rotate else dict(stored.clips)  # of the sites as they were
+    found = Prepared(config, weights, clips, stairs or None, stored.gains())
     if recipe.convert.rotate:
         tell("rotating the weights")
         found.config, found.weights = rotated(config, weights, recipe.seed)
