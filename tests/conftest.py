@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from model_folders import add_tokenizer, random_weights, small_config, write_folder
 from tiny_models import spiking_model
 
 from neurosim.models import checkpoint
@@ -39,4 +40,13 @@ def tiny_checkpoint(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny-spikes"
     model = spiking_model(3, vocab_size=tokenizer.vocab_size)
     checkpoint.save(folder, model, tokenizer, {"seed": 3})
+    return folder
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A small Qwen2 folder with a tokenizer, to convert."""
+    config = small_config()
+    folder = write_folder(tmp_path / "source", config, random_weights(config))
+    add_tokenizer(folder)
     return folder

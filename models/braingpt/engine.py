@@ -8,122 +8,26 @@ length, in a batch with padding, on any number of threads.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels import IntegerWeight, cached_attention, count_linear, row_linear
 from neurosim.kernels.spike_quantise.cpu import quantise_by, quantise_rows
-from neurosim.models.braingpt import names as names_of
-from neurosim.models.braingpt import rows, silu
+from neurosim.models.braingpt import rows
 from neurosim.models.braingpt.clips import source_of
-from neurosim.models.braingpt.config import BrainGPTConfig
-from neurosim.models.braingpt.hadamard import transform_rows
+from neurosim.models.braingpt.engine_cache import EngineCache
+from neurosim.models.braingpt.engine_weights import Projection, Weight, WeightReader, read_layer
 from neurosim.models.braingpt.model import Options, Staircases, checked_ids, placed
 from neurosim.models.braingpt.rotary import frequencies, tables
 from neurosim.models.braingpt.sites import Listener
-from neurosim.models.braingpt.stored import StoredModel, joined
+from neurosim.models.braingpt.stored import StoredModel
 
 Floats = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.int8]
-Weight = IntegerWeight | Floats
-_NO_BIAS = np.zeros(0, np.float32)
 PIECE = 256  # tokens of a batch run at a time, so that memory does not grow with the prompt
-ENGINE_BITS = (4, 8, 32)  # of weights; those of 16 are kept as 32
-_FIRST_CAPACITY = 64
-
-
-@dataclass(frozen=True, eq=False)
-class _Projection:
-    """Several linear layers that read the same counts, as one product."""
-
-    weight: Weight
-    bias: Floats
-    names: tuple[str, ...]
-    sizes: tuple[int, ...]
-    gains: tuple[Floats, ...]
-    """Factors on the spikes of each; empty: 1."""
-
-
-class SiluRows(NamedTuple):
-    """The SiLU of a layer as `rows.gate_rows` takes it."""
-
-    kind: int
-    edges: Floats
-    values: Floats
-
-
-@dataclass(frozen=True, eq=False)
-class _Layer:
-    qkv: _Projection
-    output: _Projection
-    gate_up: _Projection
-    down: _Projection
-    first_gain: Floats
-    second_gain: Floats
-    silu: SiluRows
-    hadamard: int
-
-    def gate(
-        self, gate: tuple[Counts, Floats], up: tuple[Counts, Floats], table: Floats, out: Floats
-    ) -> None:
-        """What the neurons of down_proj see, (R, F); `table` (255,) is work space."""
-        form, (gate_gain, up_gain) = self.silu, self.gate_up.gains
-        how = (form.kind, form.edges, form.values, gate_gain, up_gain)
-        rows.gate_rows(gate[0], gate[1], up[0], up[1], *how, table, out)
-        transform_rows(out, self.hadamard)
-
-
-class EngineCache:
-    """Keys (after rotation) and values so far, (B, G, capacity, D) per layer; room is doubled."""
-
-    def __init__(self, config: BrainGPTConfig) -> None:
-        self._config = config
-        self.keys: list[Floats] = []
-        self.values: list[Floats] = []
-        self.visible: npt.NDArray[np.bool_] | None = None
-        self.next_position: npt.NDArray[np.int64] | None = None
-        self._held = 0
-
-    @property
-    def length(self) -> int:
-        """Tokens held, padding included."""
-        return self._held
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of keys and values."""
-        return sum(array.nbytes for array in (*self.keys, *self.values))
-
-    def reserve(self, batch: int, length: int) -> None:
-        """Make room for `length` tokens in all."""
-        if self.keys and self.keys[0].shape[0] != batch:  # of a first call that failed
-            self.keys.clear()
-            self.values.clear()
-        capacity = self.keys[0].shape[2] if self.keys else 0
-        if length <= capacity:
-            return
-        capacity = max(length, 2 * capacity, _FIRST_CAPACITY)
-        config = self._config
-        shape = (batch, config.num_key_value_heads, capacity, config.head_dim)
-        for arrays in (self.keys, self.values):
-            for i in range(config.num_hidden_layers):
-                grown = np.zeros(shape, np.float32)
-                if i < len(arrays):
-                    grown[:, :, : self._held] = arrays[i][:, :, : self._held]
-                    arrays[i] = grown
-                else:
-                    arrays.append(grown)
-
-    def advance(self, tokens: int) -> None:
-        """So many more tokens are held."""
-        self._held += tokens
-
-    def back(self, length: int) -> None:
-        """Only so many tokens are held after all."""
-        self._held = length
 
 
 class Engine:
@@ -156,12 +60,12 @@ class Engine:
         self.options, self.threads = options, threads
         self.dtype = np.dtype(np.float32)
         self.clips, self.weight_bits = stored.clips, weight_bits or stored.config.weight_bits
-        read = _Reader(stored, weight_bits)
+        read = WeightReader(stored, weight_bits)
         self.gained = tuple(read.gains)
         self._table = read.matrix("model.embed_tokens.weight", least=8)
         layers = []
         for i in range(self.config.num_hidden_layers):
-            layers.append(_layer(read, i, SiluRows(*_lookup(options.silu, staircases, i))))
+            layers.append(read_layer(read, i, options.silu, staircases))
             progress(i + 1, self.config.num_hidden_layers)
         self._layers = tuple(layers)
         self._gain = read.vector("model.norm.weight")
@@ -316,7 +220,7 @@ class _Step:
         shaped = counts.reshape(*self.shape, -1)
         self.listener.site(site, shaped, scales.reshape(*self.shape, 1), fan_out)
 
-    def project(self, x: Floats, projection: _Projection) -> list[tuple[Counts, Floats]]:
+    def project(self, x: Floats, projection: Projection) -> list[tuple[Counts, Floats]]:
         """Quantise, multiply, quantise, for every layer of a projection."""
         at = f"L{self.layer}."
         names, sizes = projection.names, projection.sizes
@@ -389,74 +293,3 @@ class _Step:
             self.threads,
         )
         return mixed.reshape(batch * length, -1)
-
-
-class _Reader:
-    """Weights of a stored model as the engine wants them."""
-
-    def __init__(self, stored: StoredModel, weight_bits: int | None) -> None:
-        if weight_bits not in (None, *ENGINE_BITS):
-            raise ValueError(f"expected weight_bits 4, 8 or 32, got {weight_bits!r}")
-        self._stored, self._bits, self.gains = stored, weight_bits, stored.gains()
-        self.config = stored.config
-
-    def vector(self, name: str) -> Floats:
-        return self._stored.floats(name).astype(np.float32)
-
-    def _gain(self, key: str) -> Floats:
-        return self.gains.get(names_of.gain(key) or "", _NO_BIAS)
-
-    def matrix(self, name: str, least: int = 4) -> Weight:
-        """Integers of the bits asked for (at least `least`), else floats."""
-        stored = self._stored.stored_bits(name)
-        bits = stored if self._bits is None else max(self._bits, least)
-        if bits < 16:
-            return self._stored.integers(name, bits)
-        return np.ascontiguousarray(self._stored.floats(name), np.float32)
-
-    def projection(self, at: str, names: tuple[str, ...], biases: bool) -> _Projection:
-        """Layers that read the same input, one above the other."""
-        parts = [self.matrix(f"{at}{name}.weight") for name in names]
-        bias = _NO_BIAS
-        if biases:
-            bias = np.concatenate([self.vector(f"{at}{name}.bias") for name in names])
-        sizes = tuple(part.shape[0] for part in parts)
-        gains = tuple(self._gain(f"{at}{name}.gain") for name in names)
-        weight: Weight = parts[0]
-        if len(parts) == 1:
-            return _Projection(weight, bias, names, sizes, gains)
-        if isinstance(weight, IntegerWeight):
-            weight = joined([part for part in parts if isinstance(part, IntegerWeight)])
-        else:
-            weight = np.concatenate([part for part in parts if isinstance(part, np.ndarray)])
-        for name in names:
-            self._stored.release(f"{at}{name}.weight")
-        return _Projection(weight, bias, names, sizes, gains)
-
-
-def _layer(read: _Reader, index: int, lookup: SiluRows) -> _Layer:
-    at = f"model.layers.{index}."
-    attention, mlp = at + "self_attn.", at + "mlp."
-    biases = read.config.biases
-    return _Layer(
-        read.projection(attention, ("q_proj", "k_proj", "v_proj"), biases),
-        read.projection(attention, ("o_proj",), False),
-        read.projection(mlp, ("gate_proj", "up_proj"), False),
-        read.projection(mlp, ("down_proj",), False),
-        read.vector(at + "input_layernorm.weight"),
-        read.vector(at + "post_attention_layernorm.weight"),
-        lookup,
-        read.config.hadamard,
-    )
-
-
-def _lookup(kind: str, staircases: Staircases | None, layer: int) -> tuple[int, Floats, Floats]:
-    """(kind, edges, values) for `rows.gate_rows`."""
-    if kind == "exact":
-        return rows.EXACT, _NO_BIAS, _NO_BIAS
-    if kind == "table":
-        step = np.array([silu.TABLE_STEP], np.float32)
-        return rows.TABLE, step, silu.table_values().astype(np.float32)
-    parameters = silu.required(staircases, layer)
-    edges, values = silu.Staircase(parameters).lookup(np.float32)
-    return rows.STAIRCASE, edges.astype(np.float32), values.astype(np.float32)

@@ -94,13 +94,13 @@ def load(
     if backend == "cpu" and kind != np.float32:
         raise ValueError(f"backend 'cpu' computes in float32, got {kind}; choose backend='numpy'")
     if backend == "cpu" or (backend == "auto" and fits):
-        from neurosim.models.braingpt.engine import ENGINE_BITS, Engine
+        from neurosim.models.braingpt.engine import Engine
+        from neurosim.models.braingpt.engine_weights import check_weight_bits
 
         if threads is None:
             threads = os.cpu_count() or 1 if config.parameters >= _LARGE else 1
         check_threads(threads)
-        if weight_bits not in (None, *ENGINE_BITS):
-            raise ValueError(f"expected weight_bits 4, 8 or 32, got {weight_bits!r}")
+        check_weight_bits(weight_bits)
         needed = estimate_memory(config, weight_bits)
         check_memory(needed, f"loading {folder}", "choose fewer weight bits (--weight-bits)")
         return Engine(stored, options, weight_bits, threads, staircases, progress)

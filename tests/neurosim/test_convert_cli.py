@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from model_folders import add_tokenizer, random_weights, small_config, write_folder
+from model_folders import random_weights, small_config, write_folder
 
 from neurosim.cli import main
 from neurosim.models.tensor_files import SINGLE, TensorFolder
@@ -20,14 +20,6 @@ from neurosim.models.text import cache
 from neurosim.models.text.chat_tokenizer import ChatTokenizer
 from neurosim.models.text.sources import Source
 from neurosim.models.text.weights import SMOLLM2, fetch_smollm2, fetch_weights
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    config = small_config()
-    folder = write_folder(tmp_path / "source", config, random_weights(config))
-    add_tokenizer(folder)
-    return folder
 
 
 def test_report(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
