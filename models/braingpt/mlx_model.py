@@ -88,24 +88,9 @@ def _module(**children: nn.Module) -> nn.Module:
 class MlxCache(Cache):
     """Keys (after rotation) and values, MLX arrays (B, G, S, D) per layer."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers: list[Any] = []
-
-    def extend(self, layer: int, keys: Any, values: Any) -> tuple[Any, Any]:
-        """Append (B, G, L, D) to a layer and return all of it."""
-        held = self.length
-        if not held:
-            del self.layers[layer:]
-            self.layers.append((keys, values))
-        else:
-            old_keys, old_values = self.layers[layer]
-            self.layers[layer] = (
-                mx.concatenate([old_keys[:, :, :held], keys], axis=2),
-                mx.concatenate([old_values[:, :, :held], values], axis=2),
-            )
-        kept: tuple[Any, Any] = self.layers[layer]
-        return kept
+    def joined(self, old: Any, new: Any) -> Any:
+        """(B, G, S, D) and (B, G, L, D), one after the other."""
+        return mx.concatenate([old, new], axis=2)
 
 
 class MlxBrainGPT(nn.Module):

@@ -64,7 +64,7 @@ class Cache:
     """
 
     def __init__(self) -> None:
-        self.layers: list[tuple[Floats, Floats]] = []
+        self.layers: list[tuple[Any, Any]] = []
         self.visible: npt.NDArray[np.bool_] | None = None  # (B, S), False at padding
         self.next_position: npt.NDArray[np.int64] | None = None  # (B,)
 
@@ -73,7 +73,11 @@ class Cache:
         """Tokens held, padding included."""
         return 0 if self.visible is None else int(self.visible.shape[1])
 
-    def extend(self, layer: int, keys: Floats, values: Floats) -> tuple[Floats, Floats]:
+    def joined(self, old: Any, new: Any) -> Any:
+        """(B, G, S, D) and (B, G, L, D), one after the other."""
+        return np.concatenate([old, new], axis=2)
+
+    def extend(self, layer: int, keys: Any, values: Any) -> tuple[Any, Any]:
         """Append (B, G, L, D) to a layer and return all of it."""
         held = self.length
         if not held:
@@ -82,8 +86,8 @@ class Cache:
         else:
             old_keys, old_values = self.layers[layer]
             self.layers[layer] = (
-                np.concatenate([old_keys[:, :, :held], keys], axis=2),
-                np.concatenate([old_values[:, :, :held], values], axis=2),
+                self.joined(old_keys[:, :, :held], keys),
+                self.joined(old_values[:, :, :held], values),
             )
         return self.layers[layer]
 

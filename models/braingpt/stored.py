@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from neurosim.models.braingpt import names
 from neurosim.models.braingpt.clips import read_clips
 from neurosim.models.braingpt.config import BrainGPTConfig
 from neurosim.models.tensor_files import TensorFolder, check_finite
+from neurosim.models.text.chat_tokenizer import read_json
 
 _ROWS = 4096  # rows looked at at a time, so that temporaries stay small
 
@@ -23,12 +23,7 @@ def read_config(folder: Path) -> BrainGPTConfig:
     path = folder / "config.json"
     if not path.is_file():
         raise ValueError(f"expected a model folder with a config.json, there is none in {folder}")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}: expected an object, got {type(data).__name__}")
+    data = read_json(path)
     try:
         return BrainGPTConfig.from_dict(data)
     except (ValueError, TypeError) as error:

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -123,7 +123,27 @@ def batch_of_step(
     return np.stack(rows).astype(np.int32)
 
 
-def learning_rate(config: TrainingConfig, step: int) -> float:
+class Schedule(Protocol):
+    """The settings a learning rate follows from."""
+
+    @property
+    def steps(self) -> int:
+        """In all."""
+
+    @property
+    def warmup(self) -> int:
+        """Steps."""
+
+    @property
+    def learning_rate(self) -> float:
+        """The largest."""
+
+    @property
+    def final_rate(self) -> float:
+        """At the end, as a share of the largest."""
+
+
+def learning_rate(config: Schedule, step: int) -> float:
     """Linear warm-up, then cosine down to `final_rate` of the peak."""
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup

@@ -26,7 +26,7 @@ from neurosim.models.braingpt.training.prepare import options_of, prepare
 from neurosim.models.braingpt.training.recipe import FineTuning, Recipe
 from neurosim.models.evaluation import windows
 from neurosim.models.training import run_folder
-from neurosim.models.training.schedule import batch_of_step
+from neurosim.models.training.schedule import batch_of_step, learning_rate
 
 Tokens = npt.NDArray[np.integer]
 Tell = Callable[[str], None]
@@ -162,7 +162,7 @@ class FineTuner:
         batch = batch_of_step(
             self.train_tokens, self.step, settings.batch, settings.context, self.recipe.seed
         )
-        self.optimizer.learning_rate = settings.rate(self.step)
+        self.optimizer.learning_rate = learning_rate(settings, self.step)
         plain, gradients = self._gradients(settings, batch)
         gradients, _ = optim.clip_grad_norm(gradients, settings.clip)
         self.optimizer.update(self.model, gradients)

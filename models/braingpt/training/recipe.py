@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from neurosim.models.braingpt.config import SILUS
 from neurosim.models.config import from_mapping
 
@@ -123,14 +121,6 @@ class FineTuning:
         for name in ("distil", "final_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"expected fine_tune.{name} from 0 to 1")
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step: linear warm-up, then cosine."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        progress = (step - self.warmup) / max(self.steps - self.warmup, 1)
-        cosine = 0.5 * (1 + np.cos(np.pi * progress))
-        return float(self.learning_rate * (self.final_rate + (1 - self.final_rate) * cosine))
 
 
 @dataclass(frozen=True)
