@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +248,7 @@ def test_command_names_what_is_wrong(tmp_path: Path) -> None:
     """`neurosim train` hands a recipe of this family on, and says what is wrong in one line."""
     path = tmp_path / "wrong.toml"
     path.write_text('model_type = "braingpt"\n[convert]\nsource = "nowhere"\nbits = 40\n')
-    command = [shutil.which("neurosim") or "neurosim", "train", str(path)]
+    command = [sys.executable, "-m", "neurosim", "train", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0 and "convert.bits 2 to 8" in done.stderr
     assert "Traceback" not in done.stderr
