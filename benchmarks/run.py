@@ -12,8 +12,8 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,12 +116,12 @@ def _elsewhere(
 def at_commit(reference: str, groups: list[str], threads: int) -> list[dict[str, Any]]:
     """The rows of a commit, measured in a copy of its tree; groups it does not know are named."""
     archive = subprocess.run(
-        ["git", "archive", reference], cwd=ROOT, capture_output=True, check=True
+        ["git", "archive", "--format=zip", reference], cwd=ROOT, capture_output=True, check=True
     )
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tree:
-            tree.extractall(folder, filter="data")
+        with zipfile.ZipFile(io.BytesIO(archive.stdout)) as tree:
+            tree.extractall(folder)
         for group in groups:
             try:
                 rows += _elsewhere([group], Path(folder), threads)
