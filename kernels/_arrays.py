@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
+
+from neurosim.kernels._aligned import aligned
 
 Floats = npt.NDArray[np.float32]
 _KINDS: dict[str, tuple[Any, Any]] = {
@@ -14,20 +17,36 @@ _KINDS: dict[str, tuple[Any, Any]] = {
     "float32": (np.dtype(np.float32), mx.float32),
 }
 """Of numpy and of MLX."""
+_COPIED = 1 << 22  # bytes up to which a copy is cheaper than MLX's own thread
 
 
-def new_output(shape: tuple[int, ...]) -> tuple[mx.array, Floats]:
-    """A fresh float32 MLX array and a writable numpy view of its buffer."""
-    array = mx.zeros(shape, mx.float32)
-    mx.eval(array)
-    return array, np.asarray(array)
+class Output:
+    """A float32 result on its way to MLX: a kernel fills `view`, then `array` is asked for.
 
+    MLX makes an array on a thread of its own, which costs more than copying a small one: those are
+    filled in numpy's memory and copied. Large ones are filled in MLX's, which it keeps for reuse.
 
-def new_outputs(*shapes: tuple[int, ...]) -> list[tuple[mx.array, Floats]]:
-    """The same for several; MLX fills them together."""
-    arrays = [mx.zeros(shape, mx.float32) for shape in shapes]
-    mx.eval(*arrays)
-    return [(array, np.asarray(array)) for array in arrays]
+    Args:
+        shape: of the result.
+        zeros: whether `view` starts as zeros; else it holds anything.
+    """
+
+    def __init__(self, shape: tuple[int, ...], zeros: bool = False) -> None:
+        size = 4 * math.prod(shape)
+        self._array: mx.array | None = None
+        if size <= _COPIED:
+            self.view: Floats = aligned(shape, np.float32)
+            if zeros:
+                self.view.fill(0)
+            return
+        self._array = mx.zeros((size,), mx.int8).view(mx.float32).reshape(shape)  # bytes: a memset
+        mx.eval(self._array)
+        self.view = np.asarray(self._array)
+
+    @property
+    def array(self) -> mx.array:
+        """The result as MLX's; `view` may be written no more."""
+        return mx.array(self.view) if self._array is None else self._array
 
 
 def contiguous(x: mx.array, shape: tuple[int, ...]) -> Floats:

@@ -13,7 +13,7 @@ from typing import Any, cast
 import mlx.core as mx
 import numpy as np
 
-from neurosim.kernels._arrays import contiguous, new_output
+from neurosim.kernels._arrays import Output, contiguous
 from neurosim.kernels.dense import cpu
 
 __all__ = ["causal_softmax", "cross_entropy", "distillation"]
@@ -26,20 +26,18 @@ def _custom(function: object) -> Callable[..., Any]:
 
 @mx.custom_function
 def _softmax(scores: mx.array) -> mx.array:
-    out, view = new_output(scores.shape)
-    shape = (-1, *scores.shape[-2:])
-    cpu.causal_softmax(contiguous(scores, shape), view.reshape(shape))
-    return out
+    out, shape = Output(scores.shape), (-1, *scores.shape[-2:])
+    cpu.causal_softmax(contiguous(scores, shape), out.view.reshape(shape))
+    return out.array
 
 
 @_softmax.vjp
 def _softmax_backward(primals: Any, cotangents: Any, outputs: Any) -> mx.array:
-    out, view = new_output(outputs.shape)
-    shape = (-1, *outputs.shape[-2:])
+    out, shape = Output(outputs.shape), (-1, *outputs.shape[-2:])
     cpu.causal_softmax_backward(
-        contiguous(outputs, shape), contiguous(cotangents, shape), view.reshape(shape)
+        contiguous(outputs, shape), contiguous(cotangents, shape), out.view.reshape(shape)
     )
-    return out
+    return out.array
 
 
 def causal_softmax(scores: mx.array) -> mx.array:
@@ -62,15 +60,14 @@ def _classes(targets: mx.array, classes: int) -> Any:
 
 @mx.custom_function
 def _cross_entropy(logits: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
-    losses, losses_view = new_output((logits.shape[0],))
-    residual, residual_view = new_output(logits.shape)
+    losses, residual = Output(logits.shape[:1]), Output(logits.shape)
     cpu.cross_entropy(
         contiguous(logits, logits.shape),
         _classes(targets, logits.shape[1]),
-        losses_view,
-        residual_view,
+        losses.view,
+        residual.view,
     )
-    return losses, residual
+    return losses.array, residual.array
 
 
 @_cross_entropy.vjp
@@ -93,19 +90,18 @@ def cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
 def _distillation(weight: float) -> Any:
     @mx.custom_function
     def forward(logits: mx.array, teacher: mx.array, targets: mx.array) -> tuple[mx.array, ...]:
-        losses, losses_view = new_output((logits.shape[0],))
-        plain, plain_view = new_output((logits.shape[0],))
-        residual, residual_view = new_output(logits.shape)
+        losses, plain = Output(logits.shape[:1]), Output(logits.shape[:1])
+        residual = Output(logits.shape)
         cpu.distillation(
             contiguous(logits, logits.shape),
             contiguous(teacher, teacher.shape),
             _classes(targets, logits.shape[1]),
             weight,
-            losses_view,
-            plain_view,
-            residual_view,
+            losses.view,
+            plain.view,
+            residual.view,
         )
-        return losses, plain, residual
+        return losses.array, plain.array, residual.array
 
     @forward.vjp
     def backward(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:

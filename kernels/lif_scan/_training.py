@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.kernels._arrays import new_outputs
+from neurosim.kernels._arrays import Output
 from neurosim.kernels._metal import MetalBackend
 from neurosim.kernels._training import differentiable, values
 from neurosim.kernels.lif_scan import cpu
@@ -61,13 +61,13 @@ class _Call:
             self._membrane[:] = [membrane]
             return mx.array(spikes.astype(np.float32)), mx.array(last)
         membrane = LifWorkspace().array("membrane", x.shape, np.float32)
-        (spikes, spikes_view), (last, last_view) = new_outputs(x.shape, x.shape[1:])
+        spikes, last = Output(x.shape), Output(x.shape[1:])
         cpu.fill(
-            x, scales[0], scales[1], scales[2], self._neuron, state, last=last_view,
-            numbers=spikes_view, membrane=membrane,
+            x, scales[0], scales[1], scales[2], self._neuron, state, last=last.view,
+            numbers=spikes.view, membrane=membrane,
         )  # fmt: skip
         self._membrane[:] = [membrane]
-        return spikes, last
+        return spikes.array, last.array
 
     def backward(self, primals: Any, cotangents: Any, outputs: Any) -> list[mx.array]:
         """Gradients of the arrays of `forward`."""
@@ -77,9 +77,10 @@ class _Call:
         learn = any(name in SCALES for name in self._names)
         arguments: Any = (gradient, end, x, self._membrane[0], state, *scales, self._neuron, learn)
         if self._module is cpu:
-            (dx, dx_view), (dstate, dstate_view) = new_outputs(x.shape, x.shape[1:])
-            arguments = (*arguments, dx_view, dstate_view)
-            parts = [mx.array(part) for part in cpu.backward_into(*arguments)]
+            filled = Output(x.shape), Output(x.shape[1:])
+            scale_parts = cpu.backward_into(*arguments, *(part.view for part in filled))
+            parts = [mx.array(part) for part in scale_parts]
+            dx, dstate = (part.array for part in filled)
         else:
             dx, dstate, *parts = map(mx.array, self._module.backward(*arguments))
         gradients = dict(zip(("x", "state", *SCALES), (dx, dstate, *parts), strict=True))

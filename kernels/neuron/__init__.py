@@ -11,7 +11,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.kernels._arrays import new_output, new_outputs
+from neurosim.kernels._arrays import Output
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels._metal import metal_backends
 from neurosim.kernels._training import differentiable, values
@@ -32,21 +32,17 @@ def _training(levels: int, signed: bool) -> Any:
     def forward(x: mx.array, log_gain: mx.array, shift: mx.array) -> tuple[mx.array, ...]:
         gains, shifts = values(_NORM, log_gain), values(_NORM, shift)
         rows = values(_NORM, x).reshape(-1, gains.size)
-        (out, out_view), (mean, mean_view), (variance, variance_view) = new_outputs(
-            x.shape, log_gain.shape, log_gain.shape
-        )
-        cpu.statistics(rows, mean_view, variance_view)
-        scale = np.exp(gains) / np.sqrt(variance_view + reference.EPSILON)
-        offset = shifts - mean_view * scale
-        cpu.spikes(rows, scale, offset, levels, signed, out_view.reshape(rows.shape))
-        return out, mean, variance
+        out, mean, variance = Output(x.shape), np.empty_like(gains), np.empty_like(gains)
+        cpu.statistics(rows, mean, variance)
+        scale = np.exp(gains) / np.sqrt(variance + reference.EPSILON)
+        offset = shifts - mean * scale
+        cpu.spikes(rows, scale, offset, levels, signed, out.view.reshape(rows.shape))
+        return out.array, mx.array(mean), mx.array(variance)
 
     def backward(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
         x, log_gain, shift = primals
-        (dx, dx_view), (dlog_gain, dlog_gain_view), (dshift, dshift_view) = new_outputs(
-            x.shape, log_gain.shape, shift.shape
-        )
-        rows = values(_NORM, x).reshape(-1, dshift_view.size)
+        dx, dlog_gain, dshift = (Output(array.shape) for array in primals)
+        rows = values(_NORM, x).reshape(-1, dshift.view.size)
         cpu.backward(
             values(_NORM, cotangents[0]).reshape(rows.shape),
             rows,
@@ -56,11 +52,11 @@ def _training(levels: int, signed: bool) -> Any:
             values(_NORM, shift),
             -levels - 0.5 if signed else -0.5,
             levels + 0.5,
-            dx_view.reshape(rows.shape),
-            dlog_gain_view,
-            dshift_view,
+            dx.view.reshape(rows.shape),
+            dlog_gain.view,
+            dshift.view,
         )
-        return dx, dlog_gain, dshift
+        return dx.array, dlog_gain.array, dshift.array
 
     return differentiable(_NORM, forward, backward)
 
@@ -126,9 +122,9 @@ def fixed_norm_spikes(
     _check_norm(x, levels, scale=scale, offset=offset)
     rows = values(_FIXED, x).reshape(-1, x.shape[-1])
     scales, offsets = values(_FIXED, scale), values(_FIXED, offset)
-    out, view = new_output(x.shape)
-    cpu.spikes(rows, scales, offsets, levels, signed, view.reshape(rows.shape))
-    return out
+    out = Output(x.shape)
+    cpu.spikes(rows, scales, offsets, levels, signed, out.view.reshape(rows.shape))
+    return out.array
 
 
 def integer_spikes(

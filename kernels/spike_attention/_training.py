@@ -9,7 +9,6 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.kernels._arrays import new_output
 from neurosim.kernels._training import differentiable, values
 
 Floats = npt.NDArray[np.float32]
@@ -54,31 +53,27 @@ def trainable_attention(
         float32, (..., L, V).
     """
     _check(q, k, v)
-    lead, tokens = tuple(q.shape[:-2]), q.shape[-2]
+    lead = tuple(q.shape[:-2])
     groups = math.prod(lead)
     if decay_shift is not None and not causal:
         raise ValueError(f"{_NAME}: expected causal attention with decay_shift, got causal=False")
     keep = _kept(decay_shift, lead)
 
     def forward(*arrays: mx.array) -> tuple[mx.array]:
-        found, view = new_output((groups, tokens, v.shape[-1]))
         queries, keys, contents = (values(_NAME, x) for x in arrays)
-        view[:] = attend(queries, keys, contents, keep, causal)
-        return (found,)
+        return (mx.array(attend(queries, keys, contents, keep, causal)),)
 
     def backward(primals: Any, cotangents: Any, outputs: Any) -> list[mx.array]:
         queries, keys, contents, gradient = (values(_NAME, x) for x in (*primals, *cotangents))
         late = [x[:, ::-1] if causal else x for x in (queries, keys, contents, gradient)]
         gradients = []
-        for array, (a, b, c), flipped in (
-            (queries, (gradient, contents, keys), False),
-            (keys, (late[2], late[3], late[0]), causal),
-            (contents, (late[1], late[0], late[3]), causal),
+        for (a, b, c), flipped in (
+            ((gradient, contents, keys), False),
+            ((late[2], late[3], late[0]), causal),
+            ((late[1], late[0], late[3]), causal),
         ):
-            found, view = new_output(array.shape)
             one = attend(a, b, c, keep, causal)
-            view[:] = one[:, ::-1] if flipped else one
-            gradients.append(found)
+            gradients.append(mx.array(one[:, ::-1].copy() if flipped else one))
         return gradients
 
     flat = (x.reshape(groups, *x.shape[-2:]) for x in (q, k, v))

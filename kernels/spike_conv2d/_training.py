@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.kernels._arrays import new_output
+from neurosim.kernels._arrays import Output
 from neurosim.kernels._jit import compiled
 from neurosim.kernels._training import differentiable, values
 from neurosim.kernels.grad_weight import cpu as learning
@@ -75,20 +75,17 @@ def trainable_conv2d(
         pixels = _packed(values(_NAME, given[0]) if given else spikes)
         kept[:] = [Columns(pixels, view)]
         sums = cpu.sums_of(kept[0], PackedWeight.pack(flat(weight)), "auto", 1)
-        out, target = new_output(shape)
-        target[...] = sums.reshape(shape)
-        return (out,)
+        return (mx.array(sums.reshape(shape)),)
 
     def backward(primals: Any, cotangents: Any, outputs: Any) -> list[mx.array]:
         learnt = learning.product(kept[0], np.ascontiguousarray(flat(cotangents[0])), "auto", 1)
-        found, target = new_output(primals[0].shape)
-        target[...] = learnt.reshape(primals[0].shape)
+        found = mx.array(learnt.reshape(primals[0].shape))
         if not trained:
             return [found]
-        pulled, target = new_output(primals[1].shape)
-        pixels = target.reshape(view.images * view.size[0] * view.size[1], weight.shape[2])
+        pulled = Output(primals[1].shape, zeros=True)
+        pixels = pulled.view.reshape(view.images * view.size[0] * view.size[1], weight.shape[2])
         _pull(flat(cotangents[0]), flat(primals[0]), view, pixels)
-        return [found, pulled]
+        return [found, pulled.array]
 
     primals = [weight, spikes] if trained else [weight]
     (out,) = differentiable(_NAME, forward, backward)(*primals)

@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.kernels._arrays import new_outputs
+from neurosim.kernels._arrays import Output
 from neurosim.kernels._training import differentiable, values
 from neurosim.kernels.packed import PackedSpikes
 from neurosim.kernels.spike_linear._sparse import Rows, listed
@@ -106,17 +106,17 @@ def trainable_linear(spikes: mx.array | Data, weight: mx.array) -> mx.array:
         right = values(name, weight)
         if spikes:
             kept[:] = [Left.of(rows_of(values(name, spikes[0])))]
-        ((out, view),) = new_outputs(shape)
-        kept[0].times(right, rows_of(view))
-        return (out,)
+        out = Output(shape)
+        kept[0].times(right, rows_of(out.view))
+        return (out.array,)
 
     def backward(primals: Any, cotangents: Any, outputs: Any) -> list[mx.array]:
         right, gradient = values(name, primals[0]), rows_of(values(name, cotangents[0]))
-        outputs = new_outputs(*(primal.shape for primal in primals))
-        kept[0].transposed_times(gradient, outputs[0][1])
-        for _, view in outputs[1:]:
-            Left.of(gradient).times_transposed(right, rows_of(view))
-        return [array for array, _ in outputs]
+        learnt, *below = (Output(x.shape, zeros=i == 0) for i, x in enumerate(primals))
+        kept[0].transposed_times(gradient, learnt.view)
+        for found in below:
+            Left.of(gradient).times_transposed(right, rows_of(found.view))
+        return [found.array for found in (learnt, *below)]
 
     primals = [weight] if given is not None else [weight, spikes]
     (out,) = differentiable(name, forward, backward)(*primals)

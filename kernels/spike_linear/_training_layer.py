@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 
 from neurosim.kernels._aligned import aligned
-from neurosim.kernels._arrays import new_outputs
+from neurosim.kernels._arrays import Output
 from neurosim.kernels._training import differentiable, values
 from neurosim.kernels.lif_scan import Neuron, cpu
 from neurosim.kernels.spike_linear._sparse import Rows, listed_slopes
@@ -125,13 +125,13 @@ class _Layer:
         left.times(found["weight"], rows_of(membrane))
         inputs = membrane.copy() if self._learn else membrane
         state = found.get("state")
-        (spikes, spikes_view), (last, last_view) = new_outputs(self._shape, self._shape[1:])
+        spikes, last = Output(self._shape), Output(self._shape[1:])
         cpu.fill(
-            inputs, decay, gain, threshold, self._neuron, state, last=last_view,
-            numbers=spikes_view, membrane=membrane,
+            inputs, decay, gain, threshold, self._neuron, state, last=last.view,
+            numbers=spikes.view, membrane=membrane,
         )  # fmt: skip
         self._kept[:] = [_Kept(left, inputs, membrane, state, (decay, gain, threshold))]
-        return spikes, last
+        return spikes.array, last.array
 
     @property
     def _learn(self) -> bool:
@@ -147,23 +147,23 @@ class _Layer:
             gradient, end, kept.input, kept.membrane, kept.state, *kept.scales,
             self._neuron, self._learn, du, dstate,
         )  # fmt: skip
-        shapes = [right.shape] + ([] if self._given else [primals[-1].shape])
-        (found, view), *others = new_outputs(*shapes)
-        kept.left.transposed_times(rows_of(du), view)
-        gradients = {"weight": found}
+        learnt = Output(right.shape, zeros=True)
+        kept.left.transposed_times(rows_of(du), learnt.view)
+        gradients = {"weight": learnt.array}
         for name, part in zip(SCALES, scales, strict=True):
             if name in self._names:
                 gradients[name] = mx.array(part)
         if "state" in self._names:
             gradients["state"] = mx.array(dstate)
-        for spikes, view in others:
+        if not self._given:
+            below = Output(primals[-1].shape)
             slopes = few_slopes(self._neuron, kept.membrane, kept.scales, gradient, not end.any())
             if slopes is not None:
                 decay = float(kept.scales[0][0])
-                slopes.times(right, rows_of(view), True, decay, self._shape[1])
+                slopes.times(right, rows_of(below.view), True, decay, self._shape[1])
             else:
-                Left.of(rows_of(du)).times_transposed(right, rows_of(view))
-            gradients["spikes"] = spikes
+                Left.of(rows_of(du)).times_transposed(right, rows_of(below.view))
+            gradients["spikes"] = below.array
         return [gradients[name] for name in self._names]
 
 

@@ -14,7 +14,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.kernels._arrays import new_output, new_outputs
+from neurosim.kernels._arrays import Output
 from neurosim.kernels._training import differentiable, values
 from neurosim.kernels.spike_quantise import cpu, mlx
 from neurosim.models.braingpt import mlx_kernels, rows
@@ -55,8 +55,8 @@ def _spikes(top: int, whole: bool, clip: float, numba: bool) -> Any:
         lead = () if whole else (*x.shape[:-1], 1)
         found = values("spikes", x).reshape(1 if whole else -1, x.size if whole else x.shape[-1])
         counts = np.empty(found.shape, np.int8)
-        (out, view), (scales, scale_view) = new_outputs(x.shape, lead)
-        units = scale_view.reshape(-1)
+        out, scales = Output(x.shape), Output(lead)
+        units = scales.view.reshape(-1)
         finite = cpu.quantise_rows(found, np.float32(top), counts, units)
         if clip != 1.0:
             units *= factor
@@ -65,8 +65,8 @@ def _spikes(top: int, whole: bool, clip: float, numba: bool) -> Any:
             raise ValueError(
                 "expected finite values, got NaN or infinity, of which there is no spike count"
             )
-        rows.real(counts, units, view.reshape(found.shape))
-        return out, scales
+        rows.real(counts, units, out.view.reshape(found.shape))
+        return out.array, scales.array
 
     def lazy(x: mx.array) -> tuple[mx.array, mx.array]:
         size = mx.abs(x)
@@ -83,15 +83,15 @@ def _spikes(top: int, whole: bool, clip: float, numba: bool) -> Any:
         if not numba:
             return (mx.where(mx.abs(x) / scales <= top, given, mx.zeros_like(given)),)
         found = values("spikes", x).reshape(1 if whole else -1, x.size if whole else x.shape[-1])
-        out, view = new_output(x.shape)
+        out = Output(x.shape)
         mlx_kernels.inside(
             found,
             np.asarray(scales).reshape(-1),
             np.float32(top),
             values("spikes", given).reshape(found.shape),
-            view.reshape(found.shape),
+            out.view.reshape(found.shape),
         )
-        return (out,)
+        return (out.array,)
 
     return differentiable("spikes", compiled if numba else lazy, backward)
 
@@ -124,9 +124,9 @@ class Gate:
         """S alone, without a gradient."""
         if not on_cpu():
             return self._silu_operations(x)
-        out, view = new_output(x.shape)
-        mlx_kernels.silu(values("silu", x).reshape(-1), *self._form, view.reshape(-1))
-        return out
+        out = Output(x.shape)
+        mlx_kernels.silu(values("silu", x).reshape(-1), *self._form, out.view.reshape(-1))
+        return out.array
 
     def _run(self, gate: mx.array, up: mx.array) -> tuple[mx.array, mx.array]:
         value = self.silu(gate)
@@ -157,12 +157,12 @@ class Gate:
 
 def _gate_backward(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
     gate, up = primals
-    (to_gate, gate_view), (to_up, up_view) = new_outputs(gate.shape, up.shape)
+    to_gate, to_up = Output(gate.shape), Output(up.shape)
     given = [values("gate", x).reshape(-1) for x in (gate, up, outputs[1], cotangents[0])]
     mlx_kernels.gate_backward(
-        given[0], given[1], given[2], given[3], gate_view.reshape(-1), up_view.reshape(-1)
+        given[0], given[1], given[2], given[3], to_gate.view.reshape(-1), to_up.view.reshape(-1)
     )
-    return to_gate, to_up
+    return to_gate.array, to_up.array
 
 
 def _gate_backward_operations(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:

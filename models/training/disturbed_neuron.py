@@ -25,7 +25,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.kernels._arrays import new_output, new_outputs
+from neurosim.kernels._arrays import Output
 from neurosim.kernels._jit import compiled, compiled_loosely
 from neurosim.kernels._training import differentiable, values
 
@@ -143,7 +143,7 @@ def disturbed_spikes(
 
     def forward(x: mx.array, scale: mx.array, offset: mx.array) -> mx.array:
         rows = values(name, x).reshape(-1, channels)
-        out, view = new_output(x.shape)
+        out = Output(x.shape)
         _spikes(
             rows,
             values(name, scale),
@@ -155,15 +155,13 @@ def disturbed_spikes(
             disturbance.firing,
             disturbance.limit,
             signed,
-            view.reshape(rows.shape),
+            out.view.reshape(rows.shape),
         )
-        return out
+        return out.array
 
     def backward(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
         x, scale, offset = primals
-        (dx, dx_view), (dscale, dscale_view), (doffset, doffset_view) = new_outputs(
-            x.shape, scale.shape, offset.shape
-        )
+        dx, dscale, doffset = (Output(array.shape) for array in primals)
         rows = values(name, x).reshape(-1, channels)
         _backward(
             values(name, cotangents[0]).reshape(rows.shape),
@@ -172,11 +170,11 @@ def disturbed_spikes(
             values(name, offset),
             low,
             levels + 0.5,
-            dx_view.reshape(rows.shape),
-            dscale_view,
-            doffset_view,
+            dx.view.reshape(rows.shape),
+            dscale.view,
+            doffset.view,
         )
-        return dx, dscale, doffset
+        return dx.array, dscale.array, doffset.array
 
     result: mx.array = differentiable(name, forward, backward)(x, scale, offset)
     return result
