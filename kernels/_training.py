@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import mlx.core as mx
@@ -15,10 +16,45 @@ def values(operation: str, x: mx.array) -> npt.NDArray[np.float32]:
     try:
         return np.ascontiguousarray(np.asarray(x))
     except ValueError as error:
-        raise ValueError(
-            f"{operation} runs outside mx.compile and mx.vmap only, because Numba reads the "
-            "values; compile the parts before and after it, and give batches as leading axes"
-        ) from error
+        raise _untraceable(operation) from error
+
+
+def known(operation: str, *arguments: Any) -> bool:
+    """Whether any argument is an MLX array; ValueError if the values of one are not known yet."""
+    found = False
+    for x in arguments:
+        if isinstance(x, mx.array):
+            found = True
+            try:
+                mx.eval(x)
+            except (ValueError, RuntimeError) as error:
+                raise _untraceable(operation) from error
+    return found
+
+
+def _untraceable(operation: str) -> ValueError:
+    return ValueError(
+        f"{operation} runs outside mx.compile and mx.vmap only, because the kernel reads the "
+        "values; compile the parts before and after it, and give batches as leading axes"
+    )
+
+
+def constant(operation: str, instead: str, found: mx.array, *arguments: Any) -> mx.array:
+    """`found`, of which a gradient by an MLX argument is refused, where it would silently be 0."""
+    arrays = [x for x in arguments if isinstance(x, mx.array)]
+    return _without_gradient(operation, instead)(found, *arrays) if arrays else found
+
+
+@lru_cache
+def _without_gradient(operation: str, instead: str) -> Any:
+    @mx.custom_function
+    def same(found: mx.array, *arrays: mx.array) -> mx.array:
+        return found
+
+    refuse = _refusal(operation, f"it has no gradient; {instead}")
+    same.vjp(refuse)
+    same.jvp(refuse)
+    return same
 
 
 def differentiable(operation: str, function: Any, backward: Callable[..., Any]) -> Any:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from neurosim.kernels._arrays import host
 from neurosim.kernels._dispatch import choose
+from neurosim.kernels._training import known
 from neurosim.kernels.event_counts import cpu, reference
 from neurosim.kernels.event_counts.reference import CODES, EventCounts
 
@@ -36,6 +37,7 @@ def event_counts(
     Returns:
         code -> int64 sums in the shape of counts without `axis`, exact; in the order of `CODES`.
     """
+    known("event_counts", counts)
     values = host(counts)
     if values.dtype != np.int8 or values.ndim == 0:
         raise ValueError(f"expected int8 counts (..., N), got {values.dtype} {values.shape}")

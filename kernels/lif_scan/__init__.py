@@ -14,6 +14,7 @@ from neurosim.kernels._arrays import host, is_a
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels._metal import metal_backends
 from neurosim.kernels._threads import check_threads
+from neurosim.kernels._training import constant, known
 from neurosim.kernels.lif_scan import _training, cpu, metal, reference
 from neurosim.kernels.lif_scan._types import Gradients, LifWorkspace, Neuron, Scan
 from neurosim.kernels.packed import PackedSpikes
@@ -83,7 +84,8 @@ def lif_scan(
         threads: of the CPU backend; the result has the same bits for any number.
 
     Returns:
-        Scan: spikes (T, ..., N), state v[T-1] (..., N) or None, membrane (T, ..., N) or None.
+        Scan: spikes (T, ..., N), state v[T-1] (..., N) or None, membrane (T, ..., N) or None; MLX
+        arrays where x is one, without gradients: those has `trainable_lif`.
     """
     _check_input(x, "x")
     if output not in ("int8", "packed"):
@@ -97,16 +99,19 @@ def lif_scan(
     check_threads(threads)
     if threads > 1 and module is not cpu:
         raise ValueError(f"expected 1 thread on backend {backend!r}, got {threads}; use the CPU")
+    if mlx and not _training.is_lazy(module):
+        known("lif_scan", x, state)
     parameters = _parameters(shape[-1], threshold, decay, gain)
     spikes, last, membrane = module.scan(
         _rows(x), *parameters, neuron, _state(state, shape, "state"), packed, save_membrane,
         keep_state, token_major, workspace, threads,
     )  # fmt: skip
-    return Scan(
+    scan = Scan(
         _packed(spikes, shape, neuron, token_major) if packed else _like(spikes, shape, mlx),
         _like(last, shape[1:], mlx) if keep_state else None,
         _like(membrane, shape, mlx) if save_membrane else None,
     )
+    return _without_gradients(scan, x, state, threshold, decay, gain) if mlx else scan
 
 
 def lif_backward(
@@ -315,6 +320,14 @@ def _parameter(name: str, value: npt.ArrayLike, neurons: int, positive: bool = F
     if positive and not low > 0:
         raise ValueError(f"expected positive {name}s, got {low:g} in float32")
     return array
+
+
+def _without_gradients(scan: Scan, *arguments: Any) -> Scan:
+    def part(array: Any) -> Any:
+        plain = not isinstance(array, mx.array)
+        return array if plain else constant("lif_scan", "use trainable_lif", array, *arguments)
+
+    return Scan(part(scan.spikes), part(scan.state), part(scan.membrane))
 
 
 def _like(array: Any, shape: tuple[int, ...], mlx: bool) -> Any:

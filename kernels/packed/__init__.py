@@ -12,6 +12,7 @@ import numpy.typing as npt
 from neurosim.kernels._arrays import host
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels._metal import MetalBackend, metal_backends
+from neurosim.kernels._training import known
 from neurosim.kernels.packed import cpu, metal, reference
 from neurosim.kernels.packed._spikes import (
     Events,
@@ -56,7 +57,7 @@ def pack(
     """
     check_code(levels, code)
     levels, signed = int(levels), bool(signed)
-    mlx = isinstance(x, mx.array)
+    mlx = known("pack", x)
     values = host(x)
     if values.ndim == 0 or values.dtype.kind not in "biuf":
         raise ValueError(

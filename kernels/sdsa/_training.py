@@ -29,7 +29,8 @@ def trainable_sdsa(
 
     The same spikes, while sums are whole and below 2^24. AND is a product, so that gradients reach
     both sides; sums are smooth; SN has the surrogate of its `neuron`, see `trainable_lif`.
-    mx.compile, mx.vmap, mx.jvp and second derivatives are refused.
+    mx.compile, mx.vmap, mx.jvp and second derivatives are refused, but for those of q alone in
+    variants 1 and 2, where it only multiplies.
 
     Args:
         q, k, v: spikes as float32, (T, B, L, C), v (T, B, L, V) or None, as there.

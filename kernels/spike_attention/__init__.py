@@ -68,7 +68,7 @@ def spike_attention(
 
     Returns:
         Attention: out, of the shape of v, an array or PackedSpikes; state after the last token,
-        int32. Arrays are MLX if q is.
+        int32. Arrays are MLX if q is, without gradients: those has `trainable_attention`.
     """
     if output not in ("int32", "spikes"):
         raise ValueError(f"expected output int32 or spikes, got {output!r}")

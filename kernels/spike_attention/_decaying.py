@@ -12,9 +12,18 @@ import numpy.typing as npt
 
 from neurosim.kernels._arrays import host
 from neurosim.kernels._dispatch import choose
+from neurosim.kernels._training import constant, known
 from neurosim.kernels.packed import PackedSpikes, pack
 from neurosim.kernels.spike_attention._bound import state_bound
-from neurosim.kernels.spike_attention._types import Attention, Shifts, Spikes, State, Sums
+from neurosim.kernels.spike_attention._types import (
+    INSTEAD,
+    NAME,
+    Attention,
+    Shifts,
+    Spikes,
+    State,
+    Sums,
+)
 
 _INT8, _INT32, _INT64 = np.dtype(np.int8), np.dtype(np.int32), np.dtype(np.int64)
 _LARGEST = 2**31 - 1
@@ -31,6 +40,7 @@ def attend(
     threshold: npt.ArrayLike | None,
 ) -> Attention:
     """`spike_attention` with a decay_shift; spikes if there is a threshold."""
+    known(NAME, *given, state)
     mlx = isinstance(given[0], mx.array)
     q, k, v = (_counts(x) for x in given)
     _check_spikes(q, k, v, "(L, H, D)", 3)
@@ -49,7 +59,7 @@ def attend(
     if threshold is not None:
         out = pack(out >= _thresholds(threshold, heads)[:, None])
     elif mlx:
-        out = mx.array(out)
+        out = constant(NAME, INSTEAD, mx.array(out), *given, state)
     return Attention(out, mx.array(memory) if mlx else memory)
 
 
@@ -62,6 +72,7 @@ def step(
     backend: str,
 ) -> Any:
     """`spike_attention_step` with a decay_shift."""
+    known(f"{NAME}_step", state, *given)
     mlx = isinstance(state, mx.array)
     q, k, v = (_counts(x) for x in given)
     _check_spikes(q, k, v, "(H, D)", 2)

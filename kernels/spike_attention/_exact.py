@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from neurosim.kernels._arrays import host
 from neurosim.kernels._dispatch import choose
+from neurosim.kernels._training import constant, known
 from neurosim.kernels.packed import PackedSpikes, pack
-from neurosim.kernels.spike_attention._types import Attention, Counts, Memory, planes
+from neurosim.kernels.spike_attention._types import INSTEAD, NAME, Attention, Counts, Memory, planes
 
 _INT8, _INT16, _INT32 = np.dtype(np.int8), np.dtype(np.int16), np.dtype(np.int32)
 _LARGEST = 2**31 - 1
@@ -29,6 +30,7 @@ def attend(
     threshold: npt.ArrayLike | None,
 ) -> Attention:
     """`spike_attention` where decay_shift is None; spikes if there is a threshold."""
+    known(NAME, *given, state)
     mlx = isinstance(given[0], mx.array)
     q, k, v = (packed(x) for x in given)
     _check_shapes(q, k, v, "(..., L, D)", 2)
@@ -38,9 +40,9 @@ def attend(
     if state is None:
         memory = np.empty((groups, 1, size, columns), np.int32)
     else:
-        known = np.asarray(state)
-        _check_state(known, (*lead, size, columns))
-        memory = np.array(known, np.int32, order="C").reshape(groups, 1, size, columns)
+        first = np.asarray(state)
+        _check_state(first, (*lead, size, columns))
+        memory = np.array(first, np.int32, order="C").reshape(groups, 1, size, columns)
         start = max(int(memory.max(initial=0)), -int(memory.min(initial=0)))
     largest = size * q.levels * (start + tokens * k.levels * v.levels)
     if largest > _LARGEST:
@@ -55,7 +57,7 @@ def attend(
     memory = memory.reshape(*lead, size, columns)
     if edges is None:
         out = np.ascontiguousarray(out).reshape(*lead, tokens, columns)
-        out = mx.array(out) if mlx else out
+        out = constant(NAME, INSTEAD, mx.array(out), *given, state) if mlx else out
     else:
         words = out.reshape(1, groups * tokens, out.shape[-1])
         out = PackedSpikes.trusted(words, (*lead, tokens, columns))
@@ -64,6 +66,7 @@ def attend(
 
 def step(backends: Mapping[str, Any], state: Any, given: tuple[Any, Any, Any], backend: str) -> Any:
     """`spike_attention_step` where decay_shift is None."""
+    known(f"{NAME}_step", state, *given)
     mlx = isinstance(state, mx.array)
     q, k, v = given
     if not (type(q) is type(k) is type(v) is PackedSpikes):

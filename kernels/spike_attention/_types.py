@@ -18,6 +18,9 @@ Sums = npt.NDArray[np.int64]
 Counts = npt.NDArray[np.int32]
 Memory = npt.NDArray[np.int16] | npt.NDArray[np.int32]
 
+NAME, INSTEAD = "spike_attention", "use trainable_attention"
+"""For refusals: of values that MLX does not know yet, and of gradients."""
+
 
 class Attention(NamedTuple):
     """Result of `spike_attention`."""

@@ -12,6 +12,7 @@ from neurosim.kernels._arrays import given, is_a
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels._metal import metal_backends
 from neurosim.kernels._threads import check_threads
+from neurosim.kernels._training import constant, known
 from neurosim.kernels.packed import PackedSpikes
 from neurosim.kernels.spike_conv2d import cpu, metal, reference
 from neurosim.kernels.spike_conv2d._geometry import Pair, geometry, pair
@@ -59,13 +60,14 @@ def spike_conv2d(
 
     Returns:
         int32 for integer weights, float32 for float weights, (..., H', W', O); an MLX array where
-        the weight is one.
+        the weight is one, without a gradient: that has `trainable_conv2d`.
     """
     if not isinstance(spikes, PackedSpikes) or len(spikes.shape) < 3:
         got = spikes.shape if isinstance(spikes, PackedSpikes) else type(spikes).__name__
         raise ValueError(
             f"expected PackedSpikes of shape (..., H, W, C), got {got}; make them with pack"
         )
+    mlx = known("spike_conv2d", weight)
     taps, stored = _taps(weight, kernel)
     if stored.shape[0] != taps[0] * taps[1] * spikes.size:
         raise ValueError(
@@ -81,7 +83,6 @@ def spike_conv2d(
         raise ValueError(f"expected algo auto, {', '.join(cpu.ALGORITHMS)}; got {algo!r}")
     check_threads(threads)
     view = geometry(spikes.shape, taps, stride, padding, dilation)
-    mlx = isinstance(weight, mx.array)
     module = choose("spike_conv2d", backend, BACKENDS, spikes, stored, view, mlx=mlx)
     if module is cpu:
         sums = cpu.product(spikes, stored, view, algo, threads)
@@ -94,7 +95,8 @@ def spike_conv2d(
         sums = module.spike_conv2d(spikes, stored, view)
     shape = (*spikes.shape[:-3], *view.output, stored.shape[1])
     if mlx:
-        return mx.reshape(sums if isinstance(sums, mx.array) else mx.array(sums), shape)
+        found = mx.reshape(sums if isinstance(sums, mx.array) else mx.array(sums), shape)
+        return constant("spike_conv2d", "use trainable_conv2d", found, weight)
     return np.asarray(sums).reshape(shape)
 
 

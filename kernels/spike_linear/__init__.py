@@ -12,6 +12,7 @@ from neurosim.kernels._arrays import given, is_a
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels._metal import metal_backends
 from neurosim.kernels._threads import check_threads
+from neurosim.kernels._training import constant, known
 from neurosim.kernels.packed import PackedSpikes
 from neurosim.kernels.spike_linear import cpu, metal, reference
 from neurosim.kernels.spike_linear._cost import ALGORITHMS
@@ -70,13 +71,14 @@ def spike_linear(
             integer sums into floats and multiplies them by the `scale` of a PackedWeight.
 
     Returns:
-        (L, O) or (..., O); an MLX array where spikes or weight are one.
+        (L, O) or (..., O); an MLX array where spikes or weight are one, without a gradient: that
+        has `trainable_linear`.
     """
     if algo == backend == "auto" and threads == 1 and out_dtype is None:
         few = cpu.few_rows(spikes, weight)  # before checks that take longer than the product
         if few is not None:
             return few
-    mlx = isinstance(spikes, mx.array) or isinstance(weight, mx.array)
+    mlx = known("spike_linear", spikes, weight)
     left = _checked_spikes(spikes)
     right = _checked_weight(weight)
     _check_sizes(left, right)
@@ -94,7 +96,8 @@ def spike_linear(
         sums = module.packed_linear(left.words, *code, right)
     else:
         sums = module.spike_linear(left, right)
-    return _result(sums, (*left.shape[:-1], right.shape[1]), right, out_dtype, mlx)
+    found = _result(sums, (*left.shape[:-1], right.shape[1]), right, out_dtype, mlx)
+    return constant("spike_linear", "use trainable_linear", found, weight) if mlx else found
 
 
 def _checked_spikes(spikes: Any) -> Any:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels._metal import metal_backends
+from neurosim.kernels._training import known
 from neurosim.kernels.lif_scan import Neuron, Scan
 from neurosim.kernels.packed import PackedSpikes
 from neurosim.kernels.spike_linear._weight import PackedWeight
@@ -77,8 +78,8 @@ def spike_linear_lif(
             f"expected unsigned spikes, rounded half up, in a fused layer, got {neuron}; use "
             "spike_linear and lif_scan"
         )
+    mlx = known("spike_linear_lif", weight)
     layer = prepared(spikes, weight, threshold, decay, gain, neuron, state, save_membrane, integer)
-    mlx = isinstance(weight, mx.array)
     module = choose("spike_linear_lif", backend, BACKENDS, layer, mlx=mlx)
     if module is cpu:
         words, last, membrane = cpu.layer_by(algo, layer)

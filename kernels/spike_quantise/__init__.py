@@ -11,6 +11,7 @@ import numpy.typing as npt
 from neurosim.kernels._arrays import given, host
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels._metal import metal_backends
+from neurosim.kernels._training import known
 from neurosim.kernels.spike_quantise import cpu, metal, mlx, reference
 from neurosim.kernels.spike_quantise.reference import RampNeuron, spike_count
 
@@ -63,7 +64,7 @@ def spike_quantise(
     Reference: the EI-IF neuron and Synapsis of BrainTransformers (arXiv 2410.14687, 2024).
     """
     values = given(x)
-    on_mlx = isinstance(values, mx.array)
+    on_mlx = known("spike_quantise", values, scale)
     _check(values, bits, scale, on_mlx)
     fixed = scale if isinstance(scale, str) else _fixed(scale, values, on_mlx)
     module = choose("spike_quantise", backend, BACKENDS, values, fixed, mlx=on_mlx)
