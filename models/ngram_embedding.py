@@ -22,6 +22,22 @@ def new_tables(rows: Sequence[int], width: int) -> list[mx.array]:
     return [mx.zeros((count, width // len(rows))) for count in rows]
 
 
+def check_tokens(tokens: mx.array, vocab_size: int) -> None:
+    """ValueError for ids without a row, which MLX would read from other memory.
+
+    Ids that a transform traces are not known, and are not looked at.
+    """
+    try:
+        ids = np.asarray(tokens)
+    except ValueError:
+        return
+    if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size:
+        raise ValueError(
+            f"expected token ids from 0 to {vocab_size - 1}, got {ids.min()} to {ids.max()}; is "
+            "this the model's own tokenizer?"
+        )
+
+
 def ngram_sum(tables: Sequence[mx.array], tokens: mx.array) -> mx.array:
     """Rows of all tables side by side; tokens (B, L) -> (B, L, width), or 0 without tables."""
     if not tables:

@@ -24,10 +24,11 @@ import mlx.nn as nn
 import numpy as np
 import numpy.typing as npt
 
+from neurosim.kernels import trainable_attention
 from neurosim.kernels.neuron import batch_norm_spikes, fixed_norm_spikes
 from neurosim.kernels.neuron.reference import EPSILON
 from neurosim.models.config import from_mapping
-from neurosim.models.ngram_embedding import new_tables, ngram_sum
+from neurosim.models.ngram_embedding import check_tokens, new_tables, ngram_sum
 from neurosim.models.quantise import step_size
 
 Reader = Callable[[str, mx.array, mx.array], mx.array]
@@ -148,27 +149,13 @@ class Neurons(nn.Module):
         return spikes
 
 
-def decayed_attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array) -> mx.array:
-    """o_i = sum_{j<=i} mask_ij (q_i . k_j) v_j: q, k, v (B, H, L, D), mask (H, L, L)."""
-    return ((q @ k.swapaxes(-1, -2)) * mask) @ v
-
-
-def decay_mask(decay_shift: tuple[int, ...], length: int) -> mx.array:
-    """(H, L, L): (1 - 2^-n)^(i - j) for j <= i, else 0; n = 0 means no decay."""
-    gamma = np.array([1 - 2.0**-n if n else 1.0 for n in decay_shift])
-    age = np.arange(length)[:, None] - np.arange(length)[None, :]
-    return mx.array(
-        np.where(age >= 0, gamma[:, None, None] ** np.maximum(age, 0), 0).astype(np.float32)
-    )
-
-
 class Block(nn.Module):
     """Convolution, attention and feed-forward, each from spikes to a sum onto the residual."""
 
     def __init__(self, config: SpikeTransformerConfig) -> None:
         super().__init__()
         width, hidden, levels = config.width, config.width * config.ratio, config.levels
-        self._heads = config.heads
+        self._heads, self._decay_shift = config.heads, config.decay_shift
         self.reader: Reader | None = None  # set by hardware-aware training
         self.conv_read = Neurons(width, levels, True, config.taps)
         self.conv = mx.random.normal((config.taps, width)) * 0.02
@@ -193,15 +180,15 @@ class Block(nn.Module):
     def _split(self, x: mx.array) -> mx.array:
         return x.reshape(*x.shape[:2], self._heads, -1).swapaxes(1, 2)  # (B, H, L, D)
 
-    def __call__(self, x: mx.array, mask: mx.array) -> mx.array:
-        """x (B, L, width), mask (H, L, L) -> (B, L, width)."""
+    def __call__(self, x: mx.array) -> mx.array:
+        """x (B, L, width) -> (B, L, width)."""
         x = x + self._read("conv", self.conv_read(x))
         spikes = self.attention_read(x)
         q, k, v = (
             self._split(self[f"{name}_neurons"](self._read(name, spikes)))
             for name in ("query", "key", "value")
         )
-        o = decayed_attention(q, k, v, mask).swapaxes(1, 2).reshape(x.shape)
+        o = trainable_attention(q, k, v, self._decay_shift).swapaxes(1, 2).reshape(x.shape)
         x = x + self._read("output", self.output_neurons(o))
         hidden = self.hidden_neurons(self._read("up", self.hidden_read(x)))
         return x + self._read("down", hidden)
@@ -227,15 +214,12 @@ class SpikeTransformer(nn.Module):
         self.head_read = Neurons(config.width, config.levels, True, config.vocab_size)
         self.head = mx.random.normal((config.width, config.vocab_size)) * 0.02
         self.reader: Reader | None = None  # set by hardware-aware training
-        self._masks: dict[int, mx.array] = {}
 
     def __call__(self, tokens: mx.array) -> mx.array:
-        length = tokens.shape[1]
-        if length not in self._masks:
-            self._masks = {length: decay_mask(self.config.decay_shift, length)}
+        check_tokens(tokens, self.config.vocab_size)
         x = self.embedding[tokens] + ngram_sum(self.ngrams, tokens)
         for block in self.blocks:
-            x = block(x, self._masks[length])
+            x = block(x)
         spikes = self.head_read(x)
         logits = spikes @ self.head
         return logits if self.reader is None else self.reader("head", spikes, logits)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from neurosim.kernels.dense import causal_softmax
 from neurosim.models.config import from_mapping
-from neurosim.models.ngram_embedding import new_tables, ngram_sum
+from neurosim.models.ngram_embedding import check_tokens, new_tables, ngram_sum
 from neurosim.models.quantise import step_size
 
 
@@ -118,6 +118,7 @@ class Transformer(nn.Module):
         self.head = mx.random.normal((config.width, config.vocab_size)) * 0.02
 
     def __call__(self, tokens: mx.array, read: Read = unchanged) -> mx.array:
+        check_tokens(tokens, self.config.vocab_size)
         x = self.embedding[tokens] + ngram_sum(self.ngrams, tokens)
         for i, block in enumerate(self.blocks):
             x = block(x, prefixed(f"blocks.{i}.", read))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
+import numpy as np
 
 if TYPE_CHECKING:
     from neurosim.energy.trace import _Seen
@@ -153,6 +154,20 @@ def _fixed_norm_spikes(original: Any, seen: _Seen) -> Any:
     return call
 
 
+def _decaying_attention(original: Any, seen: _Seen) -> Any:
+    """Counted as the products of all pairs: what the kernel does in chunks is not seen."""
+
+    def call(q: mx.array, k: mx.array, v: mx.array, decay_shift: Any) -> Any:
+        if not seen.path:
+            return original(q, k, v, decay_shift)
+        keep = np.array([1 - 2.0**-n if n else 1.0 for n in decay_shift])[:, None, None]
+        age = np.arange(q.shape[-2])[:, None] - np.arange(q.shape[-2])
+        mask = np.where(age >= 0, keep ** np.maximum(age, 0), 0).astype(np.float32)
+        return ((q @ k.swapaxes(-1, -2)) * mx.array(mask)) @ v
+
+    return call
+
+
 def _ngram_sum(original: Any, seen: _Seen) -> Any:
     def call(tables: Any, tokens: mx.array) -> Any:
         if seen.exporting and tables:  # only shapes matter here: a look-up for every table
@@ -179,6 +194,7 @@ _FUNCTIONS: tuple[tuple[Any, str, _Wrap], ...] = (
 _KERNELS: tuple[tuple[str, str, _Wrap], ...] = (  # where this package's own models call them
     ("neurosim.models.transformer", "causal_softmax", _causal_softmax),
     ("neurosim.models.spike_transformer", "fixed_norm_spikes", _fixed_norm_spikes),
+    ("neurosim.models.spike_transformer", "trainable_attention", _decaying_attention),
     ("neurosim.models.transformer", "ngram_sum", _ngram_sum),
     ("neurosim.models.spike_transformer", "ngram_sum", _ngram_sum),
 )

@@ -15,16 +15,16 @@ from tiny_models import spiking_model, stream, tokens
 
 from neurosim.chip import load_chip
 from neurosim.events.engine import simulate
+from neurosim.kernels import trainable_attention
 from neurosim.kernels.dense import cross_entropy
 from neurosim.models.ngram_embedding import new_tables, ngram_sum
 from neurosim.models.spike_transformer import (
     SpikeTransformer,
     SpikeTransformerConfig,
     convolve,
-    decay_mask,
-    decayed_attention,
 )
 from neurosim.models.spike_transformer_folded import FoldedSpikeTransformer
+from neurosim.models.transformer import Transformer, TransformerConfig
 from neurosim.network import ngram_rows
 
 
@@ -33,7 +33,7 @@ def test_parallel_attention_equals_the_recurrence() -> None:
     shifts, length = (0, 1, 3, 7), 40
     rng = np.random.default_rng(0)
     q, k, v = (rng.integers(-4, 5, (2, 4, length, 6)).astype(np.float32) for _ in range(3))
-    parallel = decayed_attention(mx.array(q), mx.array(k), mx.array(v), decay_mask(shifts, length))
+    parallel = trainable_attention(mx.array(q), mx.array(k), mx.array(v), shifts)
     state = np.zeros((2, 4, 6, 6))
     keep = np.array([1 - 2.0**-n if n else 1.0 for n in shifts])[:, None, None]
     for t in range(length):
@@ -52,7 +52,7 @@ def test_integer_attention_follows_the_float_attention() -> None:
         for name in ("query", "key", "value")
     )
     arrays = (mx.array(part.astype(np.float32)) for part in (q, k, v))
-    exact = np.asarray(decayed_attention(*arrays, decay_mask((1, 3), 32)))
+    exact = np.asarray(trainable_attention(*arrays, (1, 3)))
     state = np.zeros((2, 16, 16), np.int64)
     for t in range(32):
         for head, shift in enumerate((1, 3)):
@@ -303,3 +303,12 @@ def test_config_round_trip_and_unknown_keys() -> None:
     assert SpikeTransformerConfig.from_dict(data) == config
     with pytest.raises(ValueError, match=r"unknown model keys \['depth'\]; known: .*'width'"):
         SpikeTransformerConfig.from_dict({"depth": 3})
+
+
+@pytest.mark.parametrize("wrong", [-1, 2048])
+@pytest.mark.parametrize("kind", [SpikeTransformer, Transformer])
+def test_tokens_without_a_row_are_refused(kind: Any, wrong: int) -> None:
+    """MLX does not look, and would read elsewhere."""
+    config = {SpikeTransformer: SpikeTransformerConfig, Transformer: TransformerConfig}[kind]()
+    with pytest.raises(ValueError, match="expected token ids from 0 to 2047, got"):
+        kind(config)(mx.array([[3, wrong]]))
