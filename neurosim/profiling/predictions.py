@@ -11,7 +11,7 @@ from rich.table import Table
 from neurosim.profiling import m1
 from neurosim.profiling.case import Operation
 from neurosim.profiling.session import jobs
-from neurosim.profiling.table import amount, duration
+from neurosim.profiling.table import amount, duration, print_whole
 
 _MOST_WORK = 2**24  # products of the sizes; the emulator takes minutes beyond
 
@@ -91,7 +91,7 @@ def print_predictions(result: Mapping[str, Any], console: Console) -> None:
             duration(row["predicted_us"] * 1e-6),
             row["bound"],
         )
-    console.print(table)
+    print_whole(table, console)
     if result["without_metal"]:
         names = ", ".join(result["without_metal"])
         console.print(f"no Metal kernels: {names}", highlight=False)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from neurosim.profiling.analysis import BreakEven, Measured, break_evens
@@ -22,7 +23,7 @@ _KINDS: tuple[tuple[Kind, str], ...] = (
     ("int8", "int8"),
     ("other", "other result"),
 )
-_WIDTH = 116
+_WIDTH, _ANY_WIDTH = 116, 1000
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -54,6 +55,12 @@ def wide_console() -> Console:
     """Standard output, at least as wide as the table: long lines wrap rather than lose columns."""
     console = Console()
     return console if console.width >= _WIDTH else Console(width=_WIDTH)
+
+
+def print_whole(table: Table, console: Console) -> None:
+    """At the table's own width where that is more than the console's: no number is cut short."""
+    needed = Measurement.get(console, console.options.update(max_width=_ANY_WIDTH), table).maximum
+    Console(file=console.file, width=max(needed, console.width)).print(table)
 
 
 def print_head(head: Mapping[str, Any], roofline: Roofline, console: Console) -> None:
@@ -98,7 +105,7 @@ def print_measured(
             table.add_column(column, justify="left" if column == "ours" else "right", no_wrap=True)
         for one in members:
             _add(table, one, roofline, with_int8)
-        console.print(table)
+        print_whole(table, console)
         _print_others(members, console)
         for even in evens:
             if (even["operation"], tuple(even["shape"].items())) == (name, shape):

@@ -78,6 +78,14 @@ def test_table(capsys: Capture, tmp_path: Path) -> None:
     assert json.loads(path.read_text())["rows"]
 
 
+def test_narrow_output_cuts_no_number(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe is 80 columns to Rich; the table of predictions needs more."""
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["profile", "pack", "spike_linear_lif", "--model", "m1"]) == 0
+    text = capsys.readouterr().out
+    assert "T=4 B=16 I=256 O=128" in text and "\N{HORIZONTAL ELLIPSIS}" not in text
+
+
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_plot(suffix: str, tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / f"times{suffix}"
