@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from neurosim.kernels._metal import Launch
 from neurosim.kernels.packed import PackedSpikes
-from neurosim.kernels.packed import metal as packed
 from neurosim.kernels.packed._words import Words
 from neurosim.kernels.spike_linear import metal as linear
 
@@ -36,5 +35,4 @@ def grad_weight(
     """See reference.py; rows are added in ascending order."""
     if not (words.size and gradient.size):
         return np.zeros((inputs, gradient.shape[1]), np.float32)
-    transposed = packed.transpose(launch, words, inputs)
-    return linear.sums_of(launch, transposed, levels, signed, code, gradient)
+    return linear.gradient(launch, words, levels, signed, code, inputs, gradient)

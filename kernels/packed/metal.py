@@ -102,11 +102,17 @@ _transpose = mx.fast.metal_kernel(
 
 def pack(launch: Launch, x: Any, levels: int, signed: bool, code: str) -> tuple[Any, bool]:
     """See reference.py."""
+    words, wrong = unchecked(launch, x, levels, signed, code)
+    return words, not np.asarray(wrong).any()
+
+
+def unchecked(launch: Launch, x: Any, levels: int, signed: bool, code: str) -> tuple[Any, Any]:
+    """Words, and where counts are wrong (taken as 0); lazy for lazy x."""
     rows, columns = x.shape
     planes = len(plane_weights(levels, signed, code))
     width = 2 * -(-columns // 64)
     if not rows * columns:
-        return np.zeros((planes, rows, width), np.uint32), True
+        return np.zeros((planes, rows, width), np.uint32), np.zeros(0, np.uint32)
     words, wrong = launch(
         _pack,
         inputs=[x],
@@ -122,7 +128,7 @@ def pack(launch: Launch, x: Any, levels: int, signed: bool, code: str) -> tuple[
         grid=(_LANES * width, rows, 1),
         threadgroup=(2 * _LANES, 1, 1),
     )
-    return words, not np.asarray(wrong).any()
+    return words, wrong
 
 
 def unpack(
@@ -163,18 +169,22 @@ def count_bits(launch: Launch, words: Words) -> Any:
     return counts
 
 
-def transpose(launch: Launch, words: Words, columns: int) -> Any:
-    """See reference.py."""
+def transpose(launch: Launch, words: Words | mx.array, columns: int) -> Any:
+    """See reference.py; also of the words that `pack` gives, uint32."""
     planes, rows, _ = words.shape
     blocks = 2 * -(-rows // 64)
     if not words.size:
         return np.zeros((planes, columns, blocks), np.uint32)
     (turned,) = launch(
         _transpose,
-        inputs=[words.view(np.uint32), np.array([columns], np.uint32)],
+        inputs=[_halves(words), np.array([columns], np.uint32)],
         output_shapes=[(planes, columns, blocks)],
         output_dtypes=[mx.uint32],
         grid=(_LANES * blocks, -(-columns // 32), planes),
         threadgroup=(_LANES, 1, 1),
     )
     return turned
+
+
+def _halves(words: Any) -> Any:
+    return words if isinstance(words, mx.array) else words.view(np.uint32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import mlx.core as mx
@@ -10,12 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels._arrays import Output
+from neurosim.kernels._dispatch import choose
+from neurosim.kernels._metal import MetalBackend, metal_backends
 from neurosim.kernels._training import differentiable, values
 from neurosim.kernels.packed import PackedSpikes
+from neurosim.kernels.spike_linear import metal
 from neurosim.kernels.spike_linear._sparse import Rows, listed
+from neurosim.kernels.spike_linear._training_metal import lazily
 
 Floats = npt.NDArray[np.float32]
 Data = npt.NDArray[Any] | PackedSpikes
+_LARGEST = 127
+_BACKENDS: dict[str, Any] = {"cpu": None, **metal_backends(metal)}
 LISTED_SHARE = 0.3
 """Share of a matrix that may be nonzero for lists to beat BLAS; measured at 1024 x 512 x 512."""
 
@@ -59,6 +66,22 @@ def rows_of(array: Floats) -> Floats:
     return array.reshape(rows, array.shape[-1])
 
 
+def training_backend(
+    operation: str, backend: str, levels: int | None, spikes: Any, weight: mx.array
+) -> MetalBackend | None:
+    """The Metal backend that was asked for, or None for the CPU."""
+    gpu = backend == "auto" and levels is not None and mx.default_device() == mx.gpu
+    module = choose(operation, backend, _BACKENDS, spikes, weight, mlx=gpu)
+    if not isinstance(module, MetalBackend):
+        return None
+    if not isinstance(levels, Integral) or not 1 <= levels <= _LARGEST:
+        raise ValueError(
+            f"{operation}: expected levels 1..{_LARGEST}, the largest count, for backend "
+            f"{backend!r}, which does not read the spikes, got {levels!r}"
+        )
+    return module
+
+
 def data(operation: str, spikes: mx.array | Data, weight: mx.array, axes: int) -> Left | None:
     """Check the arguments; spikes that are data, listed once, or None for an MLX array."""
     if not isinstance(weight, mx.array) or weight.dtype != mx.float32 or weight.ndim != 2:
@@ -81,18 +104,29 @@ def data(operation: str, spikes: mx.array | Data, weight: mx.array, axes: int) -
     return None
 
 
-def trainable_linear(spikes: mx.array | Data, weight: mx.array) -> mx.array:
+def trainable_linear(
+    spikes: mx.array | Data,
+    weight: mx.array,
+    backend: str = "auto",
+    levels: int | None = None,
+    signed: bool = False,
+) -> mx.array:
     """spikes @ weight for training: listed products while the spikes are sparse, else BLAS.
 
         out = s W,    dW = s^T g,    ds = g W^T
 
-    Works in `mx.grad` and `nn.value_and_grad`. mx.compile, mx.vmap, mx.jvp and second derivatives
-    are refused. The dense products are numpy's, whatever BLAS MLX uses.
+    Works in `mx.grad` and `nn.value_and_grad`. mx.vmap, mx.jvp and second derivatives are refused,
+    on the CPU also mx.compile. The dense products are numpy's, whatever BLAS MLX uses. On Metal out
+    and dW are sums of rows by `spike_linear` and `grad_weight`, and ds is MLX's product.
 
     Args:
         spikes: counts, a float32 MLX array (..., I); or data, numpy or PackedSpikes, which get no
             gradient and so save its product.
         weight: float32 MLX array, (I, O).
+        backend: "cpu" (Numba, one thread), "metal" or "metal-emulated"; "auto" is Metal where the
+            default device of MLX is a GPU and `levels` is given, else the CPU.
+        levels, signed: for Metal, which reads no value before it is needed: the largest count, and
+            whether counts may be negative. Others are not looked for there, and count as 0.
 
     Returns:
         float32, (..., O).
@@ -100,6 +134,12 @@ def trainable_linear(spikes: mx.array | Data, weight: mx.array) -> mx.array:
     name = "spike_linear"
     given = data(name, spikes, weight, 1)
     shape = (*spikes.shape[:-1], weight.shape[1])
+    module = training_backend(name, backend, levels, spikes, weight)
+    if module is not None:
+        counts: Any = spikes if given is None else given.dense
+        rows = mx.array(counts).reshape(-1, weight.shape[0])
+        sums, _ = lazily(name, int(levels or 0), bool(signed), module)(weight, rows)
+        return sums.reshape(shape)  # type: ignore[no-any-return]
     kept = [] if given is None else [given]
 
     def forward(weight: mx.array, *spikes: mx.array) -> tuple[mx.array]:

@@ -10,7 +10,7 @@ import numpy as np
 from neurosim.kernels._aligned import aligned
 from neurosim.kernels._arrays import Output
 from neurosim.kernels._training import differentiable, values
-from neurosim.kernels.lif_scan import Neuron, cpu
+from neurosim.kernels.lif_scan import Neuron, cpu, trainable_lif
 from neurosim.kernels.spike_linear._sparse import Rows, listed_slopes
 from neurosim.kernels.spike_linear._training import (
     LISTED_SHARE,
@@ -19,6 +19,8 @@ from neurosim.kernels.spike_linear._training import (
     Left,
     data,
     rows_of,
+    trainable_linear,
+    training_backend,
 )
 
 _NAME = "spike_linear_lif"
@@ -34,6 +36,9 @@ def trainable_linear_lif(
     gain: mx.array | float = 1.0,
     neuron: Neuron = _BINARY,
     state: mx.array | None = None,
+    backend: str = "auto",
+    levels: int | None = None,
+    signed: bool = False,
 ) -> tuple[mx.array, mx.array]:
     """A spiking layer over T steps for training: `trainable_linear`, `trainable_lif`; cheaper.
 
@@ -48,11 +53,15 @@ def trainable_linear_lif(
     Args:
         spikes, weight: as in `trainable_linear`; spikes (T, ..., I), weight (I, O).
         threshold, decay, gain, neuron, state: as in `trainable_lif`, for the O neurons.
+        backend, levels, signed: as in `trainable_linear`; on Metal the two functions are called.
 
     Returns:
         spikes (T, ..., O) as float32, and the last state (..., O).
     """
     given = data(_NAME, spikes, weight, 2)
+    if training_backend(_NAME, backend, levels, spikes, weight) is not None:
+        sums = trainable_linear(spikes, weight, backend, levels, signed)
+        return trainable_lif(sums, threshold, decay, gain, neuron, state, backend)
     neurons, middle = weight.shape[1], tuple(spikes.shape[1:-1])
     rows = int(np.prod(middle, dtype=np.int64))
     if state is not None and (state.dtype != mx.float32 or state.shape != (*middle, neurons)):

@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from neurosim.kernels._metal import Launch
 from neurosim.kernels.packed import PackedSpikes
+from neurosim.kernels.packed import metal as packed
 from neurosim.kernels.packed._words import Words
 from neurosim.kernels.spike_linear._metal_source import COLUMNS, HEADER, STORE, row_sums
 from neurosim.kernels.spike_linear._types import Spikes, Weight
@@ -192,7 +193,7 @@ class Rows:
     @property
     def kind(self) -> mx.Dtype:
         """Of the sums."""
-        return mx.float32 if self.array.dtype.kind == "f" else mx.int32
+        return mx.float32 if "float" in str(self.array.dtype) else mx.int32
 
     @property
     def elements(self) -> int:
@@ -275,6 +276,11 @@ def packed_linear(
     return sums_of(launch, words.view(np.uint32), levels, signed, code, weight)
 
 
+def words(launch: Launch, spikes: Any, levels: int, signed: bool, code: str) -> Any:
+    """Half words (P, R, 2 W) of counts (R, I); counts beyond the levels are silent."""
+    return packed.unchecked(launch, spikes, levels, signed, code)[0]
+
+
 def sums_of(
     launch: Launch,
     halves: Any,
@@ -300,6 +306,13 @@ def sums_of(
     template = planes_of(planes, levels, signed, code)
     columns = rows.columns(_MOST_COLUMNS)
     return rows.launch(launch, _words, [halves], [out], height, columns, template)[0]
+
+
+def gradient(
+    launch: Launch, words: Any, levels: int, signed: bool, code: str, inputs: int, given: Any
+) -> Any:
+    """Of the weights, (I, O), from that of the sums (R, O): rows are added in ascending order."""
+    return sums_of(launch, packed.transpose(launch, words, inputs), levels, signed, code, given)
 
 
 def planes_of(planes: int, levels: int, signed: bool, code: str) -> dict[str, int | bool]:
