@@ -156,7 +156,7 @@ def _convolution(request: Request) -> Case:
             _autograd(torch, layer, inputs, gradient), "dense", view=_joined
         )
     shape = dict(zip(("B", "S", "C", "O"), request.shape, strict=True))
-    return Case("conv2d_training", shape, None, found, tolerance=1e-4)
+    return Case("conv2d_training", shape, request.density, found, tolerance=1e-4)
 
 
 ATTENTION = Operation(
@@ -188,7 +188,6 @@ CONVOLUTION = Operation(
     (4, 16, 128, 128),
     _convolution,
     ("trainable_conv2d",),
-    by_density=False,
     chooses=False,
     bench=((4, 16, 128, 128),),
 )
