@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels._jit import compiled, inlined
+from neurosim.kernels._scratch import on_stack
 
 GROUP = 32  # inputs of a group
 LANES = 16  # groups of a block
 _LARGEST, _MOST = np.float32(7), 63  # of codes and of multipliers
 _SHARES = 9  # multipliers tried for a group, from 0.6 to 1 of the one that holds everything
+_group_values, _group_codes = on_stack(np.float32, GROUP), on_stack(np.uint8, GROUP)
 
 
 def blocks(groups: int) -> list[tuple[int, int]]:
@@ -92,18 +94,19 @@ def quantise_bytes(weight: Any, codes: Any, scale: Any) -> bool:
 def quantise_halves(weight: Any, codes: Any, multiplier: Any, scale: Any) -> bool:
     """The same for 4 bits."""
     inputs, groups = weight.shape[1], multiplier.shape[1]
-    padded = np.zeros(groups * GROUP, np.float32)
-    best = np.empty(GROUP, np.uint8)
+    values, best = _group_values(), _group_codes()
     for row in range(weight.shape[0]):
         largest = _largest(weight[row])
         if not largest < np.inf:
             return False
         s = np.float32(largest / np.float32(7 * _MOST))
         scale[row] = s if s > 0 else np.float32(1)
-        for i in range(inputs):
-            padded[i] = weight[row, i] / scale[row]
         for group in range(groups):
-            values = padded[group * GROUP : (group + 1) * GROUP]
+            here = min(GROUP, inputs - group * GROUP)
+            for i in range(here):
+                values[i] = weight[row, group * GROUP + i] / scale[row]
+            for i in range(here, GROUP):
+                values[i] = np.float32(0)
             m = _multiplier(values)
             multiplier[row, group] = m
             for i in range(GROUP):

@@ -10,35 +10,41 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels._jit import compiled, compiled_loosely
+from neurosim.kernels._scratch import on_stack
 
 Floats = npt.NDArray[np.float32]
+_CHANNELS = 1024  # at a time: their sums are on the stack
+_doubles, _singles, _counts = (
+    on_stack(dtype, _CHANNELS) for dtype in (np.float64, np.float32, np.int64)
+)
 
 
 @compiled_loosely
 def statistics(x: Floats, mean: Floats, variance: Floats) -> None:
     """Mean and variance of each channel of x (R, N), taken around the first row."""
-    rows, channels = x.shape
-    first = x[0]
-    total = np.zeros(channels, np.float64)
-    square = np.zeros(channels, np.float64)
-    part = np.zeros(channels, np.float32)
-    part_square = np.zeros(channels, np.float32)
-    for start in range(0, rows, 64):  # float32 within 64 rows, float64 across
-        part[:] = 0
-        part_square[:] = 0
-        for r in range(start, min(start + 64, rows)):
-            row = x[r]
+    rows = x.shape[0]
+    total, square, part, part_square = _doubles(), _doubles(), _singles(), _singles()
+    for left in range(0, x.shape[1], _CHANNELS):
+        channels = min(_CHANNELS, x.shape[1] - left)
+        first = x[0, left : left + channels]
+        total[:channels] = 0
+        square[:channels] = 0
+        for start in range(0, rows, 64):  # float32 within 64 rows, float64 across
+            part[:channels] = 0
+            part_square[:channels] = 0
+            for r in range(start, min(start + 64, rows)):
+                row = x[r, left : left + channels]
+                for c in range(channels):
+                    d = row[c] - first[c]
+                    part[c] += d
+                    part_square[c] += d * d
             for c in range(channels):
-                d = row[c] - first[c]
-                part[c] += d
-                part_square[c] += d * d
+                total[c] += part[c]
+                square[c] += part_square[c]
         for c in range(channels):
-            total[c] += part[c]
-            square[c] += part_square[c]
-    for c in range(channels):
-        m = total[c] / rows
-        mean[c] = m + first[c]
-        variance[c] = max(square[c] / rows - m * m, 0.0)
+            m = total[c] / rows
+            mean[left + c] = m + first[c]
+            variance[left + c] = max(square[c] / rows - m * m, 0.0)
 
 
 @compiled
@@ -77,30 +83,36 @@ def backward(
     dshift: Floats,
 ) -> None:
     """Straight-through gradient of `batch_norm_spikes`; see reference.py."""
-    rows, channels = x.shape
+    rows = x.shape[0]
     low32, high32 = np.float32(low), np.float32(high)
     zero = np.float32(0)
-    along = np.zeros(channels, np.float32)
-    total = np.zeros(channels, np.float32)
-    for r in range(rows):
-        row, g, keep = x[r], gradient[r], dx[r]
+    along, total = _singles(), _singles()
+    for left in range(0, x.shape[1], _CHANNELS):
+        right = min(left + _CHANNELS, x.shape[1])
+        middle, inverse = mean[left:right], inverse_deviation[left:right]
+        slope, start = gain[left:right], shift[left:right]
+        channels = right - left
+        along[:channels] = 0
+        total[:channels] = 0
+        for r in range(rows):
+            row, g, keep = x[r, left:right], gradient[r, left:right], dx[r, left:right]
+            for c in range(channels):
+                normal = (row[c] - middle[c]) * inverse[c]
+                y = normal * slope[c] + start[c]
+                through = g[c] if y >= low32 and y < high32 else zero
+                keep[c] = through
+                along[c] += through * normal
+                total[c] += through
         for c in range(channels):
-            normal = (row[c] - mean[c]) * inverse_deviation[c]
-            y = normal * gain[c] + shift[c]
-            through = g[c] if y >= low32 and y < high32 else zero
-            keep[c] = through
-            along[c] += through * normal
-            total[c] += through
-    for c in range(channels):
-        dlog_gain[c] = along[c] * gain[c]
-        dshift[c] = total[c]
-        along[c] /= rows
-        total[c] /= rows
-    for r in range(rows):
-        row, keep = x[r], dx[r]
-        for c in range(channels):
-            normal = (row[c] - mean[c]) * inverse_deviation[c]
-            keep[c] = gain[c] * inverse_deviation[c] * (keep[c] - total[c] - normal * along[c])
+            dlog_gain[left + c] = along[c] * slope[c]
+            dshift[left + c] = total[c]
+            along[c] /= rows
+            total[c] /= rows
+        for r in range(rows):
+            row, keep = x[r, left:right], dx[r, left:right]
+            for c in range(channels):
+                normal = (row[c] - middle[c]) * inverse[c]
+                keep[c] = slope[c] * inverse[c] * (keep[c] - total[c] - normal * along[c])
 
 
 def integer_spikes(
@@ -126,20 +138,23 @@ def _integer_spikes(
     out: npt.NDArray[np.int8],
 ) -> None:
     """By comparing with the multiples of the threshold, four levels at a time; (R, N)."""
-    counts = np.empty(charge.shape[1], np.int64)
-    for r in range(charge.shape[0]):
-        row, result = charge[r], out[r]
-        for first in range(0, levels, 4):
-            second, third, fourth = first + 1 < levels, first + 2 < levels, first + 3 < levels
+    counts = _counts()
+    for left in range(0, charge.shape[1], _CHANNELS):
+        right = min(left + _CHANNELS, charge.shape[1])
+        half, offset = half_threshold[left:right], bias[left:right]
+        for r in range(charge.shape[0]):
+            row, result = charge[r, left:right], out[r, left:right]
+            for first in range(0, levels, 4):
+                second, third, fourth = first + 1 < levels, first + 2 < levels, first + 3 < levels
+                for c in range(row.shape[0]):
+                    total = row[c] + offset[c]
+                    size = abs(total) if signed else total
+                    step = 2 * half[c]
+                    level = half[c] + first * step  # first spike at h, then one every 2h
+                    count = np.int64(size >= level)
+                    count += np.int64(second & (size >= level + step))
+                    count += np.int64(third & (size >= level + 2 * step))
+                    count += np.int64(fourth & (size >= level + 3 * step))
+                    counts[c] = count if first == 0 else counts[c] + count
             for c in range(row.shape[0]):
-                total = row[c] + bias[c]
-                size = abs(total) if signed else total
-                step = 2 * half_threshold[c]
-                level = half_threshold[c] + first * step  # first spike at h, then one every 2h
-                count = np.int64(size >= level)
-                count += np.int64(second & (size >= level + step))
-                count += np.int64(third & (size >= level + 2 * step))
-                count += np.int64(fourth & (size >= level + 3 * step))
-                counts[c] = count if first == 0 else counts[c] + count
-        for c in range(row.shape[0]):
-            result[c] = -counts[c] if signed and row[c] + bias[c] < 0 else counts[c]
+                result[c] = -counts[c] if signed and row[c] + offset[c] < 0 else counts[c]

@@ -16,10 +16,12 @@ from numba.extending import intrinsic
 
 from neurosim.kernels import _simd
 from neurosim.kernels._jit import compiled
+from neurosim.kernels._scratch import on_stack
 from neurosim.kernels.packed._words import Words, new_words
 
 _ROWS = 8
 _V = _simd.Vector("int64", _ROWS)
+_block = on_stack(np.uint64, 64)
 
 
 def transpose(words: Words, columns: int) -> Words:
@@ -92,7 +94,7 @@ def _transpose_block(typing_context: Any, block: Any) -> Any:
 def _transpose(words: Any, out: Any) -> None:
     planes, rows, width = words.shape
     columns = out.shape[1]
-    block = np.empty(64, np.uint64)
+    block = _block()
     for p in range(planes):
         for first in range(0, rows, 64):
             for w in range(width):

@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 
 from neurosim.kernels._jit import compiled, inlined
+from neurosim.kernels._scratch import on_stack
 from neurosim.kernels.spike_attention._types import Shifts, Spikes, State
 
 _CAP = 2**31  # beyond int32; keeps the products below inside int64
+_COLUMNS = 1024  # at a time: their extremes are on the stack
+_extremes = on_stack(np.int8, _COLUMNS)
 
 
 @inlined
@@ -28,29 +31,35 @@ def state_bound(state: State, k: Spikes, v: Spikes, decay_shift: Shifts, fractio
     """
     tokens, heads, channels = k.shape
     columns = heads * channels
-    extremes = np.zeros((4, columns), np.int8)  # lowest and highest k, lowest and highest v
-    for token in range(tokens):
-        keys, values = k[token].reshape(-1), v[token].reshape(-1)
-        for i in range(columns):
-            extremes[0, i] = min(extremes[0, i], keys[i])
-            extremes[1, i] = max(extremes[1, i], keys[i])
-            extremes[2, i] = min(extremes[2, i], values[i])
-            extremes[3, i] = max(extremes[3, i], values[i])
-    worst = 0
-    for head in range(heads):
-        flat = state[head].reshape(-1)
-        low, high = np.int32(0), np.int32(0)
-        for i in range(flat.shape[0]):
-            low, high = min(low, flat[i]), max(high, flat[i])
-        start = max(_magnitude(low), _magnitude(high))
-        largest_k, largest_v = 0, 0
-        for i in range(head * channels, (head + 1) * channels):
-            largest_k = max(largest_k, _magnitude(extremes[0, i]), _magnitude(extremes[1, i]))
-            largest_v = max(largest_v, _magnitude(extremes[2, i]), _magnitude(extremes[3, i]))
-        step = min((largest_k * largest_v) << fraction_bits, _CAP)
-        bound = start + tokens * step
-        shift = decay_shift[head]
-        if shift > 0:
-            bound = min(bound, max(start, ((step + 1) << shift) - 1))
-        worst = max(worst, bound)
+    low_k, high_k, low_v, high_v = _extremes(), _extremes(), _extremes(), _extremes()
+    worst, largest_k, largest_v = 0, 0, 0
+    for first in range(0, columns, _COLUMNS):
+        last = min(first + _COLUMNS, columns)
+        for each in (low_k, high_k, low_v, high_v):
+            each[: last - first] = 0
+        for token in range(tokens):
+            keys, values = k[token].reshape(-1)[first:last], v[token].reshape(-1)[first:last]
+            for i in range(last - first):
+                low_k[i], high_k[i] = min(low_k[i], keys[i]), max(high_k[i], keys[i])
+                low_v[i], high_v[i] = min(low_v[i], values[i]), max(high_v[i], values[i])
+        for head in range(first // channels, (last - 1) // channels + 1):
+            for i in range(
+                max(first, head * channels) - first, min(last, (head + 1) * channels) - first
+            ):
+                largest_k = max(largest_k, _magnitude(low_k[i]), _magnitude(high_k[i]))
+                largest_v = max(largest_v, _magnitude(low_v[i]), _magnitude(high_v[i]))
+            if (head + 1) * channels > last:
+                break  # the rest of this head comes next
+            step = min((largest_k * largest_v) << fraction_bits, _CAP)
+            largest_k, largest_v = 0, 0
+            flat = state[head].reshape(-1)
+            low, high = np.int32(0), np.int32(0)
+            for i in range(flat.shape[0]):
+                low, high = min(low, flat[i]), max(high, flat[i])
+            start = max(_magnitude(low), _magnitude(high))
+            bound = start + tokens * step
+            shift = decay_shift[head]
+            if shift > 0:
+                bound = min(bound, max(start, ((step + 1) << shift) - 1))
+            worst = max(worst, bound)
     return worst

@@ -29,8 +29,9 @@ from neurosim.kernels._entry import (
     size_of,
 )
 from neurosim.kernels._jit import compiled, inlined
+from neurosim.kernels._scratch import KEPT, kept, on_stack
 from neurosim.kernels.spike_attention import _memory
-from neurosim.kernels.spike_attention._types import Shifts, Spikes, State, Sums
+from neurosim.kernels.spike_attention._types import Counts, Shifts, Spikes, State, Sums
 
 _LANES = 8
 _Narrow, _Wide = _simd.Vector("int32", _LANES), _simd.Vector("int64", _LANES)
@@ -52,6 +53,7 @@ _load_look, _nothing_seen, _or, _xor, _signs = (
     _simd.binary(_Look, "xor"), _simd.shift(_Look, "ashr", 31),
 )  # fmt: skip
 _store_look = _memory.store(_Look)
+_lanes = on_stack(np.int32, 16)
 _bytes_at, _shifts_at, _state_at, _sums_at = (
     pointer_to(kind) for kind in (types.int8, types.int64, types.int32, types.int64)
 )
@@ -74,7 +76,7 @@ def quick_decaying_step(
         and 0 <= fraction_bits <= _MOST_BITS
     ):
         out: Sums = np.empty(q.shape, np.int64)
-        if _quick()(state, q, k, v, decay_shift, fraction_bits, out):
+        if _quick()(state, q, k, v, decay_shift, fraction_bits, KEPT.memory, out):
             return out
     return None
 
@@ -84,7 +86,7 @@ def _quick() -> Callable[..., bool]:
     if not available():
         return lambda *_: False
     announce("spike_attention", "cpu")
-    return entry(_step_if_it_fits, *(5 * (ARRAY,)), types.intp, ARRAY)
+    return entry(_step_if_it_fits, *(5 * (ARRAY,)), types.intp, ARRAY, ARRAY)
 
 
 @inlined
@@ -104,6 +106,12 @@ def _cannot(state: Any, q: Any, k: Any, v: Any, shifts: Any) -> bool:
     return not is_plain(state)
 
 
+@compiled
+def _room(channels: int) -> int:
+    """For 257 multiples of v, and two lists of 128 (D + 1) row offsets."""
+    return 513 * channels + 256
+
+
 @inlined
 def _largest_count(counts: Any) -> Any:
     most = np.int64(0)
@@ -114,22 +122,27 @@ def _largest_count(counts: Any) -> Any:
 
 @compiled
 def _step_if_it_fits(
-    state_: Any, q_: Any, k_: Any, v_: Any, shifts_: Any, fraction_bits: int, out_: Any
-) -> bool:
+    state_: Any, q_: Any, k_: Any, v_: Any, shifts_: Any, fraction_bits: int, scratch_: Any,
+    out_: Any,
+) -> bool:  # fmt: skip
     """One token; False, with nothing changed, unless its arrays are right and |S| stays in int32.
 
+    False too where the scratch is too small: the long way makes it larger, for the next time.
     The bound is that of `_bound`, from all bits that any |S| has instead of the largest |S|.
     """
     if _cannot(state_, q_, k_, v_, shifts_):
         return False
     heads, channels = size_of(q_, 0), size_of(q_, 1)
+    if size_of(scratch_, 0) < _room(channels):
+        return False
     state = carray(_state_at(elements_of(state_)), (heads, channels, channels))
     q = carray(_bytes_at(elements_of(q_)), (heads, channels))
     k = carray(_bytes_at(elements_of(k_)), (heads, channels))
     v = carray(_bytes_at(elements_of(v_)), (heads, channels))
     shifts = carray(_shifts_at(elements_of(shifts_)), (heads,))
     out = carray(_sums_at(elements_of(out_)), (heads, channels))
-    lanes = np.empty(16, np.int32)
+    scratch = carray(_state_at(elements_of(scratch_)), (_room(channels),))
+    lanes = _lanes()
     size = channels * channels
     for head in range(heads):
         shift = shifts[head]
@@ -154,11 +167,10 @@ def _step_if_it_fits(
             bound = min(bound, max(start, ((growth + 1) << shift) - 1))
         if bound > _LARGEST:
             return False
-    step(state, q, k, v, shifts, fraction_bits, out)
+    _step(state, q, k, v, shifts, fraction_bits, scratch, out)
     return True
 
 
-@compiled
 def step(
     state: State,
     q: Spikes,
@@ -169,9 +181,25 @@ def step(
     out: Sums,
 ) -> None:
     """One token; updates `state` and fills `out`."""
+    _step(state, q, k, v, decay_shift, fraction_bits, kept(_room(q.shape[1])), out)
+
+
+@compiled
+def _step(
+    state: State,
+    q: Spikes,
+    k: Spikes,
+    v: Spikes,
+    decay_shift: Shifts,
+    fraction_bits: int,
+    scratch: Counts,
+    out: Sums,
+) -> None:
+    """`scratch` is of `_room(D)` elements."""
     heads, channels = q.shape
-    multiples = np.empty(257 * channels, np.int32)
-    plus, minus = np.empty(128 * (channels + 1), np.int32), np.empty(128 * (channels + 1), np.int32)
+    multiples, lists = scratch[: 257 * channels], 257 * channels
+    middle = lists + 128 * (channels + 1)
+    plus, minus = scratch[lists:middle], scratch[middle:]
     for head in range(heads):
         memory = state[head].reshape(-1)
         _update(memory, k[head], v[head], decay_shift[head], fraction_bits, multiples)

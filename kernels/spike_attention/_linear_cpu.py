@@ -160,7 +160,8 @@ def _linear(
                 wide_memory[:] = 0
             elif narrow > 0:
                 narrow_memory[tile:] = 0
-                narrow_memory[:tile] = state[kept : kept + tile]
+                for i in range(tile):  # a slice of int32 would be copied first
+                    narrow_memory[i] = state[kept + i]
             else:
                 _copy_wide(state_at, kept, channels, memory_wide, 0)
             taken, sure_k, sure_q = 1, 0, 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from neurosim.kernels import _simd, _simd_masks
 from neurosim.kernels._jit import compiled, inlined
@@ -51,7 +52,8 @@ def linear_step(q: Planes, k: Planes, v: Planes, state: Memory) -> tuple[Counts,
         if step(q.words, k.words, v.words, q.codes, k.codes, v.codes, sizes, state, sums):
             return sums, True
     flat = state.reshape(streams, q.columns, v.columns)
-    return sums, _step_plain(_counts(q), _counts(k), _counts(v), flat, sums)
+    total = np.empty(v.columns, np.int64)
+    return sums, _step_plain(_counts(q), _counts(k), _counts(v), flat, sums, total)
 
 
 def _counts(x: Planes) -> Spikes:
@@ -62,11 +64,12 @@ def _counts(x: Planes) -> Spikes:
 
 
 @compiled
-def _step_plain(q: Spikes, k: Spikes, v: Spikes, state: Any, sums: Counts) -> bool:
-    """Any number of columns: looks before it writes."""
+def _step_plain(
+    q: Spikes, k: Spikes, v: Spikes, state: Any, sums: Counts, total: npt.NDArray[np.int64]
+) -> bool:
+    """Any number of columns: looks before it writes; `total` is scratch for a row of them."""
     streams, channels, columns = state.shape
     limit = np.int64(2) ** (8 * state.itemsize - 1)
-    total = np.empty(columns, np.int64)
     for s in range(streams):
         total[:] = 0
         for i in range(channels):

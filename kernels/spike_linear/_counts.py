@@ -11,13 +11,18 @@ after which they go to 32-bit sums. Little-endian, like every machine Numba supp
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numba import carray, types
 
 from neurosim.kernels import _simd
+from neurosim.kernels._entry import ARRAY, available, elements_of, entry, pointer_to, size_of
 from neurosim.kernels._jit import compiled, inlined
+from neurosim.kernels._scratch import kept, on_stack
 from neurosim.kernels.spike_linear._types import Spikes, Sums, Weight
 
 Integers = npt.NDArray[np.int32]
@@ -25,6 +30,9 @@ Integers = npt.NDArray[np.int32]
 _ROWS = 255  # that fit a 16-bit sum
 _TOP = 128  # largest |count| of int8
 _TOKENS = 16  # that share one pass over the weights
+_tops, _total, _running = (
+    on_stack(np.int64, _TOKENS), on_stack(np.int32, 128), on_stack(np.float32, 64)
+)  # fmt: skip
 
 _Bytes = _simd.Vector("int8", 64)
 _load_bytes, _splat_bytes = _simd.load(_Bytes), _simd.splat(_Bytes)
@@ -53,14 +61,23 @@ _Floats = _simd.Vector("float32", 16)
 _zero_floats, _load_floats = _simd.zero(_Floats), _simd.load(_Floats)
 _store_floats = _simd.store(_Floats)
 _add_floats, _subtract_floats = _simd.binary(_Floats, "fadd"), _simd.binary(_Floats, "fsub")
+_bytes_at, _integers_at, _floats_at = (
+    pointer_to(kind) for kind in (types.int8, types.int32, types.float32)
+)
 
 
 def counts_times(spikes: Spikes, weight: Weight, out: Sums) -> None:
     """out (L, O) = counts (L, I) times weights (I, O), all C-contiguous."""
-    if weight.dtype.itemsize == 1:
-        add_integer(spikes, weight, out)
-    else:
-        add_float(spikes, weight, out)
+    rows, inputs = spikes.shape
+    lists = kept(min(rows, _TOKENS) * (inputs + 2 * _TOP))
+    _fill(weight.dtype.itemsize == 1)(spikes, weight, lists, out)
+
+
+@functools.cache
+def _fill(integer: bool) -> Callable[..., None]:
+    if not available():
+        return add_integer if integer else add_float
+    return entry(_add_integer if integer else _add_float, ARRAY, ARRAY, ARRAY, ARRAY)
 
 
 @compiled
@@ -244,37 +261,46 @@ def _narrow_row(
             out[j] += running[j]
 
 
+@inlined
+def _lists_of(lists: Integers, inputs: int, row: int) -> Any:
+    """Where `events` puts the two lists of a row."""
+    start = row * (inputs + 2 * _TOP)
+    ends = start + inputs
+    return lists[start:ends], lists[ends : ends + 2 * _TOP]
+
+
 @compiled
-def add_integer(spikes: Spikes, weight: Any, out: Any) -> None:
-    """out (L, O) int32 = spikes (L, I) int8 times weight (I, O) int8; C-contiguous, unchecked."""
+def add_integer(spikes: Spikes, weight: Any, lists: Integers, out: Any) -> None:
+    """out (L, O) int32 = spikes (L, I) int8 times weight (I, O) int8; C-contiguous, unchecked.
+
+    `lists` is scratch for I + 256 integers of each of at most 16 rows.
+    """
     inputs, columns = weight.shape
     flat = weight.reshape(-1)
-    index = np.empty((_TOKENS, inputs), np.int32)
-    ends = np.empty((_TOKENS, 2 * _TOP), np.int32)
-    tops = np.empty(_TOKENS, np.int64)
-    total = np.empty(128, np.int32)
+    tops, total = _tops(), _total()
     for first in range(0, spikes.shape[0], _TOKENS):
         rows = min(_TOKENS, spikes.shape[0] - first)
         for row in range(rows):
-            tops[row] = events(spikes[first + row], index[row], ends[row])
+            index, ends = _lists_of(lists, inputs, row)
+            tops[row] = events(spikes[first + row], index, ends)
         if columns < 64:
             for row in range(rows):
-                _narrow_row(
-                    weight, index[row], ends[row], tops[row], total[:columns], out[first + row]
-                )
+                index, ends = _lists_of(lists, inputs, row)
+                _narrow_row(weight, index, ends, tops[row], total[:columns], out[first + row])
         else:
             for start in range(0, columns, 128):  # the last block may overlap the one before it
                 width = 128 if start + 128 <= columns else 64
                 for column in range(start, min(start + 128, columns), width):
                     column = min(column, columns - width)
                     for row in range(rows):
+                        index, ends = _lists_of(lists, inputs, row)
                         _integer_row(
                             flat,
                             columns,
                             column,
                             width,
-                            index[row],
-                            ends[row],
+                            index,
+                            ends,
                             tops[row],
                             total,
                             out[first + row, column : column + width],
@@ -282,33 +308,55 @@ def add_integer(spikes: Spikes, weight: Any, out: Any) -> None:
 
 
 @compiled
-def add_float(spikes: Spikes, weight: Any, out: Any) -> None:
+def add_float(spikes: Spikes, weight: Any, lists: Integers, out: Any) -> None:
     """out (L, O) float32 = spikes (L, I) int8 times weight (I, O) float32; as `add_integer`."""
     inputs, columns = weight.shape
     flat = weight.reshape(-1)
-    index = np.empty((_TOKENS, inputs), np.int32)
-    ends = np.empty((_TOKENS, 2 * _TOP), np.int32)
-    tops = np.empty(_TOKENS, np.int64)
-    running = np.empty(64, np.float32)
+    tops, running = _tops(), _running()
     for first in range(0, spikes.shape[0], _TOKENS):
         rows = min(_TOKENS, spikes.shape[0] - first)
         for row in range(rows):
-            tops[row] = events(spikes[first + row], index[row], ends[row])
+            index, ends = _lists_of(lists, inputs, row)
+            tops[row] = events(spikes[first + row], index, ends)
         if columns < 64:
             for row in range(rows):
-                _narrow_row(
-                    weight, index[row], ends[row], tops[row], running[:columns], out[first + row]
-                )
+                index, ends = _lists_of(lists, inputs, row)
+                _narrow_row(weight, index, ends, tops[row], running[:columns], out[first + row])
         else:
             for start in range(0, columns, 64):
                 column = min(start, columns - 64)
                 for row in range(rows):
+                    index, ends = _lists_of(lists, inputs, row)
                     _float_row(
                         flat,
                         columns,
                         column,
-                        index[row],
-                        ends[row],
+                        index,
+                        ends,
                         tops[row],
                         out[first + row, column : column + 64],
                     )
+
+
+@compiled
+def _add_integer(spikes_: Any, weight_: Any, lists_: Any, out_: Any) -> None:
+    """`add_integer` of array objects."""
+    rows, inputs, columns = size_of(spikes_, 0), size_of(weight_, 0), size_of(weight_, 1)
+    add_integer(
+        carray(_bytes_at(elements_of(spikes_)), (rows, inputs)),
+        carray(_bytes_at(elements_of(weight_)), (inputs, columns)),
+        carray(_integers_at(elements_of(lists_)), (size_of(lists_, 0),)),
+        carray(_integers_at(elements_of(out_)), (rows, columns)),
+    )
+
+
+@compiled
+def _add_float(spikes_: Any, weight_: Any, lists_: Any, out_: Any) -> None:
+    """`add_float` of array objects."""
+    rows, inputs, columns = size_of(spikes_, 0), size_of(weight_, 0), size_of(weight_, 1)
+    add_float(
+        carray(_bytes_at(elements_of(spikes_)), (rows, inputs)),
+        carray(_floats_at(elements_of(weight_)), (inputs, columns)),
+        carray(_integers_at(elements_of(lists_)), (size_of(lists_, 0),)),
+        carray(_floats_at(elements_of(out_)), (rows, columns)),
+    )

@@ -18,6 +18,7 @@ from numba.extending import intrinsic
 from neurosim.kernels import _simd, _simd_masks
 from neurosim.kernels._aligned import aligned
 from neurosim.kernels._jit import compiled, inlined
+from neurosim.kernels._scratch import on_stack
 from neurosim.kernels.lif_scan import Neuron
 from neurosim.kernels.lif_scan import _vectors as v64
 from neurosim.kernels.lif_scan._backward import binary_slope, integer_slope, slope_scale
@@ -36,6 +37,7 @@ _BLOCK = 16  # floats of a cache line: a panel is transposed in blocks of so man
 _Panel = v64.FLOATS
 _zero_panel, _load_panel, _store_panel = v64.zero, v64.load, v64.store
 _splat_panel, _times_panel = v64.splat, v64.times
+_panel_on_stack = on_stack(np.float32, _PANEL)
 _differ, _lowest_bit = _simd_masks.compare(_Panel, "!="), _simd.lowest_bit
 
 
@@ -184,7 +186,7 @@ def _list_slopes(
     """As `_list`."""
     rows, columns = gradient.shape
     flat = gradient.reshape(-1)
-    part = np.empty(_PANEL, np.float32)
+    part = _panel_on_stack()
     zero = _zero_panel()
     found = 0
     for r in range(rows):
@@ -253,7 +255,7 @@ def _times(
 ) -> None:
     rows, width = out.shape
     outputs = matrix.shape[0] if transposed else matrix.shape[1]
-    rest = np.empty(_PANEL, np.float32)
+    rest = _panel_on_stack()
     for start in range(0, width, wide):
         stop = min(start + wide, outputs, width)
         offset = start if as_it_is else 0

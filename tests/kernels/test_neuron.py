@@ -12,7 +12,7 @@ from neurosim.kernels.neuron import (
     reference,
 )
 
-AWKWARD = (1, 63, 123)
+AWKWARD = (1, 63, 123, 1100)  # the last is more than a block
 SIGNED = pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
 
 

@@ -169,6 +169,21 @@ def test_bound_holds(
         assert reference.largest(state) <= bound
 
 
+@pytest.mark.parametrize(("heads", "channels"), [(0, 3), (3, 0), (40, 48), (3, 700), (1, 2100)])
+def test_bound_of_many_columns(heads: int, channels: int) -> None:
+    """Heads that end in the middle of a block of columns, or take several."""
+    rng = np.random.default_rng(channels)
+    k, v = (
+        rng.integers(-127, 128, (5, heads, channels)) // rng.integers(1, 9, (heads, 1))
+        for _ in range(2)
+    )
+    state = rng.integers(-50, 51, (heads, channels, channels)).astype(np.int32)
+    growth = 5 * abs(k).max((0, 2), initial=0) * abs(v).max((0, 2), initial=0) << 6
+    expected = (growth + abs(state).max((1, 2), initial=0)).max(initial=0)
+    shifts = np.zeros(heads, np.int64)
+    assert state_bound(state, k.astype(np.int8), v.astype(np.int8), shifts, 6) == expected
+
+
 @pytest.mark.parametrize("backend", RUNNABLE)
 def test_overflow_is_refused_at_the_limit(backend: str) -> None:
     """K = 2^20 without decay: 2047 tokens fit, 2048 do not; the state is left alone."""
