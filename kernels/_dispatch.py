@@ -26,7 +26,7 @@ def choose(
         announce(operation, "cpu")  # a good part of all calls, some of a few microseconds
         return first
     if backend != "auto":
-        if backend not in backends:
+        if not isinstance(backend, str) or backend not in backends:
             raise ValueError(
                 f"{operation}: expected backend auto, {', '.join(backends)}; got {backend!r}"
             )

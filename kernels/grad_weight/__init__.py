@@ -38,7 +38,8 @@ def grad_weight(
         spikes: signed counts, int8, (L, I), or PackedSpikes (..., I).
         gradient: of the result, float32, finite ("dense" multiplies it by the zeros of silent
             neurons too), (L, O) or (..., O).
-        algo: "auto", "gather", "lut" or "dense"; CPU only.
+        algo: "auto", "gather", "lut" or "dense"; backends other than "cpu" have one algorithm,
+            which "gather" asks for too (the reference sums in float64).
         backend: "auto", "cpu" (Numba), "reference" (numpy), "metal" (the GPU, automatic for MLX
             arrays) or "metal-emulated".
         threads: of the CPU backend; the result has the same bits for any number.
@@ -62,9 +63,9 @@ def grad_weight(
     module = choose("grad_weight", backend, BACKENDS, packed, flat, mlx=mlx)
     if module is cpu:
         out: Any = cpu.product(packed, flat, algo, threads)
-    elif algo != "auto" or threads != 1:
+    elif algo not in ("auto", "gather") or threads != 1:
         raise ValueError(
-            f"expected algo 'auto' and 1 thread on backend {backend!r}, got {algo!r} and "
+            f"expected algo 'gather' and 1 thread on backend {backend!r}, got {algo!r} and "
             f"{threads}; only the CPU has others"
         )
     else:

@@ -10,13 +10,21 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.kernels._arrays import host, is_a
+from neurosim.kernels._arrays import is_a
+from neurosim.kernels._checks import numbers as numbers_of
+from neurosim.kernels._checks import per_neuron
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels._metal import metal_backends
 from neurosim.kernels._threads import check_threads
 from neurosim.kernels._training import constant, known
 from neurosim.kernels.lif_scan import _training, cpu, metal, reference
-from neurosim.kernels.lif_scan._types import Gradients, LifWorkspace, Neuron, Scan
+from neurosim.kernels.lif_scan._types import (
+    Gradients,
+    LifWorkspace,
+    Neuron,
+    Scan,
+    check_neuron,
+)
 from neurosim.kernels.packed import PackedSpikes
 
 __all__ = [
@@ -88,6 +96,8 @@ def lif_scan(
         arrays where x is one, without gradients: those has `trainable_lif`.
     """
     _check_input(x, "x")
+    check_neuron(neuron)
+    LifWorkspace.check(workspace)
     if output not in ("int8", "packed"):
         raise ValueError(f"expected output int8 or packed, got {output!r}")
     packed = output == "packed"
@@ -151,6 +161,8 @@ def lif_backward(
         Gradients of x, of the first state, and of decay, gain and threshold of every neuron (sum
         them where one number was given).
     """
+    check_neuron(neuron)
+    LifWorkspace.check(workspace)
     shape = tuple(x.shape)
     for name, array in (("gradient", gradient), ("x", x), ("membrane", membrane)):
         _check_input(array, name)
@@ -197,6 +209,7 @@ def trainable_lif(
         raise ValueError(
             f"expected float32 input of shape (T, ..., N), got {x.dtype} {tuple(x.shape)}"
         )
+    check_neuron(neuron)
     neurons, rows = x.shape[-1], math.prod(x.shape[1:-1])
     numbers: dict[str, float] = {}
     arrays = {"x": x.reshape(x.shape[0], rows, neurons)}
@@ -212,7 +225,8 @@ def trainable_lif(
             _parameter(name, value, neurons, positive=name == "threshold")
             numbers[name] = float(value)
             continue
-        value = mx.array(value)  # from numpy too
+        if not isinstance(value, mx.array):
+            value = mx.array(numbers_of(name, value, neurons))
         if value.dtype != mx.float32 or value.shape not in ((), (neurons,)):
             raise ValueError(
                 f"expected a float32 {name} of shape () or ({neurons},), got {value.dtype} "
@@ -307,15 +321,7 @@ def _parameter(name: str, value: npt.ArrayLike, neurons: int, positive: bool = F
         array = _constant(float(value), neurons)
         low = float(np.float32(value))
     else:
-        with np.errstate(over="ignore"):
-            array = host(value).astype(np.float32)
-        if array.shape not in ((), (neurons,)) or not np.isfinite(array).all():
-            came = value if array.ndim == 0 else f"shape {array.shape}"
-            raise ValueError(
-                f"expected a finite {name}, one number or one per neuron {(neurons,)}, got {came}; "
-                "float32 holds up to 3.4e38"
-            )
-        array = np.ascontiguousarray(np.broadcast_to(array, (neurons,)))
+        array = per_neuron(name, value, neurons)
         low = float(array.min(initial=np.inf))
     if positive and not low > 0:
         raise ValueError(f"expected positive {name}s, got {low:g} in float32")

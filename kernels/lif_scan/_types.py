@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels._aligned import aligned
+from neurosim.kernels._checks import check_type
 from neurosim.kernels.packed import PackedSpikes
 from neurosim.kernels.packed._spikes import check_code
 
@@ -73,6 +74,11 @@ class Neuron:
         return (self.levels or 1) * (1 + self.signed)
 
 
+def check_neuron(neuron: Any) -> None:
+    """Refuse what is no Neuron."""
+    check_type("neuron", neuron, Neuron, "for example Neuron(reset='soft')")
+
+
 class Scan(NamedTuple):
     """Result of `lif_scan`; MLX arrays where the input was one."""
 
@@ -102,6 +108,12 @@ class LifWorkspace:
 
     def __init__(self) -> None:
         self._arrays: dict[str, npt.NDArray[Any]] = {}
+
+    @classmethod
+    def check(cls, workspace: Any) -> None:
+        """Refuse what is neither None nor a workspace."""
+        if workspace is not None:
+            check_type("workspace", workspace, cls, "make one with LifWorkspace(), or leave it out")
 
     def __repr__(self) -> str:
         return f"LifWorkspace({sum(array.nbytes for array in self._arrays.values())} bytes)"

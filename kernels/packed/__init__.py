@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels._arrays import host
+from neurosim.kernels._checks import check_type
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels._metal import MetalBackend, metal_backends
 from neurosim.kernels._training import known
@@ -104,6 +105,7 @@ def _refusal(values: npt.NDArray[Any], levels: int, signed: bool) -> ValueError:
 
 def unpack(spikes: PackedSpikes, backend: str = "auto") -> npt.NDArray[np.int8]:
     """Counts (..., D) of packed spikes."""
+    check_type("spikes", spikes, PackedSpikes, "make them with pack")
     module = choose("unpack", backend, BACKENDS)
     arguments = (spikes.words, spikes.levels, spikes.signed, spikes.code, spikes.size, np.int8)
     return np.asarray(module.unpack(*arguments), np.int8).reshape(spikes.shape)

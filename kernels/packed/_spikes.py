@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from neurosim.kernels._checks import type_of
 from neurosim.kernels.packed import cpu
 from neurosim.kernels.packed._words import Index, Words, plane_weights
 
@@ -166,7 +167,7 @@ class PackedSpikes:
 
     def unpack(self, dtype: npt.DTypeLike = np.int8) -> npt.NDArray[np.number]:
         """Counts (..., D); signed ones in signed types only."""
-        wanted = np.dtype(dtype)
+        wanted = type_of(dtype)
         if wanted.kind not in "biuf" or (self.signed and wanted.kind == "u"):
             raise ValueError(
                 f"expected a {'signed ' * self.signed}number type for {self!r}, got {wanted}"

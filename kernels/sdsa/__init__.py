@@ -13,6 +13,7 @@ from neurosim.kernels._dispatch import choose
 from neurosim.kernels._metal import metal_backends
 from neurosim.kernels.lif_scan import BACKENDS as NEURONS
 from neurosim.kernels.lif_scan import Neuron, lif_scan
+from neurosim.kernels.lif_scan._types import check_neuron
 from neurosim.kernels.packed import PackedSpikes
 from neurosim.kernels.packed._words import Words
 from neurosim.kernels.sdsa import cpu, metal, reference
@@ -127,6 +128,7 @@ def _check(
 ) -> None:
     if _is_common(q, k, v, variant, heads, threshold, neuron):
         return
+    check_neuron(neuron)
     if variant not in VARIANTS:
         raise ValueError(f"expected variant {', '.join(VARIANTS)}; got {variant!r}")
     if (v is None) != (variant == "2"):
@@ -187,6 +189,7 @@ def _is_common(
         and type(heads) is int
         and heads == 1
         and type(threshold) is float
+        and type(neuron) is Neuron
         and neuron.levels is None
     )
 

@@ -46,6 +46,8 @@ def _of_thresholds(
     gain: Any,
     neuron: Neuron,
 ) -> npt.NDArray[np.int32] | None:
+    if any(np.asarray(value).dtype.kind not in "biuf" for value in (threshold, decay, gain)):
+        return None  # the neurons' own checks say what is wrong
     if largest >= _LARGEST or np.ndim(decay) or np.ndim(gain) or (steps > 1 and decay != 0):
         return None
     limits = np.asarray(threshold, np.float32)

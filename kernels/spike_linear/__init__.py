@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels._arrays import given, is_a
+from neurosim.kernels._checks import type_of
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels._metal import metal_backends
 from neurosim.kernels._threads import check_threads
@@ -150,7 +151,7 @@ def _check_options(algo: str, threads: int) -> None:
 def _result(sums: Any, shape: tuple[int, ...], weight: Any, out_dtype: Any, mlx: bool) -> Any:
     """Sums in the shape, type and kind of array asked for."""
     kind = np.dtype(np.int32 if _integer(weight) else np.float32)
-    wanted = kind if out_dtype is None else np.dtype(out_dtype)
+    wanted = kind if out_dtype is None else type_of(out_dtype)
     if wanted not in (kind, _FLOAT32):
         raise ValueError(
             f"expected out_dtype {' or '.join(sorted({kind.name, 'float32'}))} with these weights, "

@@ -12,6 +12,7 @@ from neurosim.kernels._dispatch import choose
 from neurosim.kernels._metal import metal_backends
 from neurosim.kernels._training import known
 from neurosim.kernels.lif_scan import Neuron, Scan
+from neurosim.kernels.lif_scan._types import check_neuron
 from neurosim.kernels.packed import PackedSpikes
 from neurosim.kernels.spike_linear._weight import PackedWeight
 from neurosim.kernels.spike_linear_lif import cpu, metal, reference
@@ -73,6 +74,7 @@ def spike_linear_lif(
         raise ValueError(f"expected output int8 or packed, got {output!r}")
     if algo not in ("auto", *cpu.ALGORITHMS):
         raise ValueError(f"expected algo auto, {', '.join(cpu.ALGORITHMS)}; got {algo!r}")
+    check_neuron(neuron)
     if neuron.signed or neuron.rounding != "half_up":
         raise ValueError(
             f"expected unsigned spikes, rounded half up, in a fused layer, got {neuron}; use "

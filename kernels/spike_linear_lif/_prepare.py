@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels._arrays import given, host, is_a
+from neurosim.kernels._checks import per_neuron
 from neurosim.kernels.lif_scan import Neuron
 from neurosim.kernels.packed import PackedSpikes
 from neurosim.kernels.spike_linear._weight import PackedWeight
@@ -81,21 +82,10 @@ def _stored(weight: npt.NDArray[Any] | mx.array) -> PackedWeight:
 
 
 def _per_neuron(value: npt.ArrayLike, outputs: int, name: str) -> npt.NDArray[np.float32]:
-    return _kept(value, outputs, name) if type(value) is float else _checked(value, outputs, name)
+    return (_kept if type(value) is float else per_neuron)(name, value, outputs)
 
 
-def _checked(value: npt.ArrayLike, outputs: int, name: str) -> npt.NDArray[np.float32]:
-    with np.errstate(over="ignore"):
-        array = host(value).astype(np.float32)
-    if array.shape not in ((), (outputs,)) or not np.isfinite(array).all():
-        raise ValueError(
-            f"expected a finite {name}, one number or one per neuron ({outputs},), got "
-            f"{value if array.ndim == 0 else f'shape {array.shape}'}; float32 holds up to 3.4e38"
-        )
-    return np.ascontiguousarray(np.broadcast_to(array, (outputs,)))
-
-
-_kept = lru_cache(maxsize=64)(_checked)
+_kept = lru_cache(maxsize=64)(per_neuron)
 """The same for a number; nothing writes to it, and what is refused is not kept."""
 
 

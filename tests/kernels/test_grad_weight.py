@@ -102,6 +102,13 @@ def test_backends_share_a_signature() -> None:
         check(counts, gradient, module.grad_weight(words, 2, True, "thermometer", 30, gradient))
 
 
+def test_the_one_algorithm_of_other_backends_goes_by_gather() -> None:
+    """As in `spike_linear` and `spike_conv2d`."""
+    spikes, gradient = np.ones((2, 3), np.int8), np.ones((2, 4), np.float32)
+    out = grad_weight(spikes, gradient, algo="gather", backend="reference")
+    np.testing.assert_array_equal(out, np.full((3, 4), 2, np.float32))
+
+
 @pytest.mark.parametrize(
     ("spikes", "gradient", "options", "message"),
     [
@@ -117,7 +124,7 @@ def test_backends_share_a_signature() -> None:
             np.ones((2, 3), np.int8),
             np.ones((2, 4), np.float32),
             {"algo": "lut", "backend": "reference"},
-            "expected algo 'auto' and 1 thread on backend 'reference'",
+            "expected algo 'gather' and 1 thread on backend 'reference'",
         ),
     ],
 )

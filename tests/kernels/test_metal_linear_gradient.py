@@ -79,5 +79,7 @@ def test_public_function() -> None:
     gradient = rng.standard_normal((5, 2, 9)).astype(np.float32)
     found = grad_weight(pack(counts), mx.array(gradient), backend="metal-emulated")
     assert isinstance(found, mx.array)
+    by_name = grad_weight(pack(counts), gradient, algo="gather", backend="metal-emulated")
+    np.testing.assert_array_equal(by_name, found)
     expected = np.einsum("tbi,tbo->io", counts.astype(np.float64), gradient)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)

@@ -57,6 +57,8 @@ def test_choice_of_backend() -> None:
         choose("cpu", table)
     with pytest.raises(ValueError, match="expected backend auto, cpu, .*; got 'gpu'"):
         choose("gpu", table)
+    with pytest.raises(ValueError, match=r"expected backend auto, cpu, .*; got \[\]"):
+        choose([], table)
     with pytest.raises(ValueError, match="no backend can run this: cpu: too wide"):
         choose("auto", {"cpu": unable, "metal-emulated": able})
 

@@ -19,7 +19,11 @@ from neurosim.kernels import (
     lif_backward,
     lif_scan,
     pack,
+    sdsa,
     spike_linear,
+    spike_linear_lif,
+    trainable_lif,
+    unpack,
 )
 from neurosim.kernels.grad_weight import metal as gradient_metal
 from neurosim.kernels.spike_linear import metal as linear_metal
@@ -29,6 +33,9 @@ WEIGHT = np.arange(6, dtype=np.float32).reshape(3, 2)
 GRADIENT = np.ones((2, 2), np.float32)
 X = np.ones((2, 3, 5), np.float32)
 BFLOAT = mx.array(WEIGHT).astype(mx.bfloat16)
+
+TIMED = pack(np.ones((4, 2, 3), np.int8), time_axis=0)
+MAP = pack(np.ones((2, 1, 3, 8), np.int8))
 
 
 def scan(**options: Any) -> Callable[[], Any]:
@@ -65,6 +72,55 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a list": (lambda: lif_scan([[1.0]]), "numpy or MLX array, got list"),  # type: ignore[arg-type]
     "a list of states": (scan(state=[[0.0]]), "numpy or MLX array, got list"),
     "gradient, a list": (lambda: lif_backward([1.0], X, X), "gradient as a numpy or MLX"),  # type: ignore[arg-type]
+    "unpack an array": (
+        lambda: unpack(COUNTS),
+        "spikes as PackedSpikes, got ndarray; make them with pack",
+    ),  # type: ignore[arg-type]
+    "no dtype": (lambda: pack(COUNTS).unpack("foo"), "expected a number type.*got 'foo'"),
+    "no out_dtype": (lambda: spike_linear(COUNTS, WEIGHT, out_dtype="foo"), "number type.*'foo'"),
+    "workspace": (scan(workspace=3), "workspace as LifWorkspace, got 3"),
+    "workspace, backward": (
+        lambda: lif_backward(X, X, X, workspace=3),  # type: ignore[arg-type]
+        "workspace as LifWorkspace, got 3",
+    ),
+    "threshold, text": (scan(threshold="a"), r"finite threshold, .* \(5,\), got 'a'"),
+    "gain, an object": (scan(gain=object()), "expected a finite gain, .* got <object"),
+    "gain, complex": (scan(gain=1j), "expected a finite gain, .* got 1j"),
+    "decay, ragged": (scan(decay=[1, [2]]), r"expected a finite decay, .* got \[1, \[2\]\]"),
+    "gains, texts": (scan(gain=["a"] * 5), r"expected a finite gain, .* got shape \(5,\) of <U1"),
+    "layer's threshold": (
+        lambda: spike_linear_lif(TIMED, WEIGHT, threshold="a"),
+        "expected a finite threshold, .* got 'a'",
+    ),
+    "map's threshold": (
+        lambda: sdsa(MAP, MAP, MAP, "1", threshold="a", decay=0.0),
+        "expected a finite threshold, .* got 'a'",
+    ),
+    "map's decay": (
+        lambda: sdsa(MAP, MAP, MAP, "1", decay="a"),
+        "expected a finite decay, .* got 'a'",
+    ),
+    "trained gain": (
+        lambda: trainable_lif(mx.array(X), gain=None),  # type: ignore[arg-type]
+        "expected a finite gain, .* got None",
+    ),
+    "neuron, lif_scan": (scan(neuron="soft"), "neuron as Neuron, got 'soft'"),
+    "neuron, lif_backward": (
+        lambda: lif_backward(X, X, X, neuron="soft"),  # type: ignore[arg-type]
+        "neuron as Neuron, got 'soft'",
+    ),
+    "neuron, trainable_lif": (
+        lambda: trainable_lif(mx.array(X), neuron="soft"),  # type: ignore[arg-type]
+        "neuron as Neuron, got 'soft'",
+    ),
+    "neuron, sdsa": (
+        lambda: sdsa(MAP, MAP, MAP, "1", neuron=None),  # type: ignore[arg-type]
+        "neuron as Neuron, got None",
+    ),
+    "neuron, spike_linear_lif": (
+        lambda: spike_linear_lif(TIMED, WEIGHT, neuron=3),  # type: ignore[arg-type]
+        "neuron as Neuron, got 3",
+    ),
 }
 
 
