@@ -52,14 +52,14 @@ def emulate(
 
     Raises:
         MetalError: the kernel does not compile, or did something that Metal forbids or leaves
-            undefined: an access out of bounds, a write to an input, a data race, a barrier or
-            SIMD-group operation that only some threads reach, more than 32 KB of threadgroup
-            memory, more than 1024 threads in a threadgroup, source that is not ASCII.
+            undefined: an access or index out of bounds, an integer division by zero, a write to an
+            input, a data race, a barrier or SIMD-group operation that only some threads reach,
+            more than 32 KB of threadgroup memory, more than 1024 threads in a threadgroup,
+            source that is not ASCII.
     """
-    return emulate_traced(
-        kernel, inputs=inputs, output_shapes=output_shapes, output_dtypes=output_dtypes, grid=grid,
-        threadgroup=threadgroup, template=template, init_value=init_value, order=order, seed=seed,
-        check_races=check_races,
+    return _run(
+        kernel, inputs, output_shapes, output_dtypes, grid, threadgroup, template, init_value,
+        order, seed, check_races, counted=False,
     )[0]  # fmt: skip
 
 
@@ -77,7 +77,30 @@ def emulate_traced(
     seed: int = 0,
     check_races: bool = True,
 ) -> tuple[list[npt.NDArray[np.generic]], Trace]:
-    """As `emulate`, with the bytes moved, the operations, barriers and memory of the launch."""
+    """As `emulate`, with the bytes moved, the operations, barriers and memory of the launch.
+
+    Compiled without the checks that change these counts: of pointers into private arrays.
+    """
+    return _run(
+        kernel, inputs, output_shapes, output_dtypes, grid, threadgroup, template, init_value,
+        order, seed, check_races, counted=True,
+    )  # fmt: skip
+
+
+def _run(
+    kernel: object,
+    inputs: Sequence[Array | bool | int | float],
+    output_shapes: Sequence[Sequence[int]],
+    output_dtypes: Sequence[mx.Dtype],
+    grid: tuple[int, int, int],
+    threadgroup: tuple[int, int, int],
+    template: Sequence[tuple[str, bool | int | mx.Dtype]] | None,
+    init_value: float | None,
+    order: str,
+    seed: int,
+    check_races: bool,
+    counted: bool,
+) -> tuple[list[npt.NDArray[np.generic]], Trace]:
     _check_sizes(grid, threadgroup)
     if order not in ORDERS:
         raise MetalError(f"expected order {', '.join(ORDERS)}; got {order!r}")
@@ -91,9 +114,8 @@ def emulate_traced(
         new_output(name, shape, dtype, init_value)
         for name, shape, dtype in zip(names, output_shapes, output_dtypes, strict=True)
     ]
-    trace = launch(
-        library(translated.cpp), bound + outputs, grid, threadgroup, order, seed, check_races
-    )
+    compiled = library(translated.cpp, counted)
+    trace = launch(compiled, bound + outputs, grid, threadgroup, order, seed, check_races)
     results = [
         result(output, shape, dtype)
         for output, shape, dtype in zip(outputs, output_shapes, output_dtypes, strict=True)

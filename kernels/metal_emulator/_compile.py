@@ -21,8 +21,18 @@ _OPTIONS = ("-std=c++17", "-fPIC", "-fvisibility=hidden")
 _KERNEL_OPTIONS = (
     "-O1", "-g1", "-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0",
     "-fsingle-precision-constant", "-fno-tree-loop-distribute-patterns", "-fno-tree-vectorize",
-    "-fno-strict-aliasing", "-fwrapv", "-Werror=frame-larger-than=16384",
+    "-fno-aggressive-loop-optimizations", "-fno-strict-aliasing", "-fwrapv",
+    "-Werror=frame-larger-than=16384",
 )  # fmt: skip
+# Indices into arrays of known size, integer divisions (with -fwrapv, signed-integer-overflow means
+# INT_MIN / -1 only) and, where nothing is counted, accesses to objects of known size: for these g++
+# keeps private arrays in memory and loads again what their stores might change.
+# The hooks never return (no-recover), so that values stay in registers across the checks.
+_CHECKS = (
+    "-fno-sanitize-recover=all",
+    "-fsanitize=bounds-strict,integer-divide-by-zero,signed-integer-overflow",
+)
+_UNCOUNTED_CHECKS = "-fsanitize=object-size"
 _LONGEST_MESSAGE = 3000
 _building = threading.Lock()
 
@@ -55,23 +65,27 @@ def unavailable() -> str | None:
     return None
 
 
-def library(cpp: str) -> Library:
-    """The shared library of a kernel, from the cache or compiled into it."""
+def library(cpp: str, counted: bool) -> Library:
+    """The shared library of a kernel, from the cache or compiled into it.
+
+    Args:
+        counted: leave out the checks that change how often memory is read.
+    """
     reason = unavailable()
     if reason is not None:
         raise MetalError(f"the Metal emulator cannot run: {reason}")
     with _building:
-        return _library(cpp, cache_directory())
+        return _library(cpp, _checks(counted), cache_directory())
 
 
 @functools.lru_cache(maxsize=512)
-def _library(cpp: str, cache: Path) -> Library:
-    path = cache / f"{_hash(cpp)}.so"
+def _library(cpp: str, checks: tuple[str, ...], cache: Path) -> Library:
+    path = cache / f"{_hash(repr(checks) + cpp)}.so"
     if not path.exists():
         try:
             cache.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=cache) as scratch:
-                _build(cpp, Path(scratch), path)
+                _build(cpp, checks, Path(scratch), path)
         except OSError as error:
             raise MetalError(
                 f"cannot write compiled kernels to {cache} ({error}); set NEUROSIM_CACHE"
@@ -79,11 +93,11 @@ def _library(cpp: str, cache: Path) -> Library:
     return Library(path)
 
 
-def _build(cpp: str, scratch: Path, path: Path) -> None:
+def _build(cpp: str, checks: tuple[str, ...], scratch: Path, path: Path) -> None:
     (scratch / "kernel.cpp").write_text(cpp)
     kernel, runtime, linked = (scratch / name for name in ("kernel.o", "runtime.o", "kernel.so"))
     compiler = ("g++", *_OPTIONS, f"-I{_HERE}", "-c")
-    _call(*compiler, *_KERNEL_OPTIONS, str(scratch / "kernel.cpp"), "-o", str(kernel))
+    _call(*compiler, *_KERNEL_OPTIONS, *checks, str(scratch / "kernel.cpp"), "-o", str(kernel))
     shared_runtime = path.parent / f"{_hash('runtime')}.o"
     if not shared_runtime.exists():
         _call(*compiler, "-O2", str(_HERE / "runtime.cpp"), "-o", str(runtime))
@@ -122,11 +136,22 @@ def _hash(text: str) -> str:
 
 
 @functools.cache
+def _compiler() -> str:
+    """What the compiler says of itself."""
+    return subprocess.run(("g++", "-v"), capture_output=True, text=True, check=False).stderr.strip()
+
+
+def _checks(counted: bool) -> tuple[str, ...]:
+    """The options that check what a kernel does, as this compiler names them."""
+    checks = [*_CHECKS] if counted else [*_CHECKS, _UNCOUNTED_CHECKS]
+    if "clang version" in _compiler():  # its array-bounds is as strict
+        checks = [option.replace("bounds-strict", "array-bounds") for option in checks]
+    return tuple(checks)
+
+
+@functools.cache
 def _fingerprint() -> str:
     """Of everything else that a library depends on: our files, options and the compiler."""
-    version = subprocess.run(
-        ("g++", "-v"), capture_output=True, text=True, check=False
-    ).stderr.strip()
     paths = sorted(path for pattern in _SOURCES for path in _HERE.glob(pattern))
     files = "".join(path.read_text() for path in paths)
-    return repr((version, _OPTIONS, _KERNEL_OPTIONS, files))
+    return repr((_compiler(), _OPTIONS, _KERNEL_OPTIONS, files))

@@ -24,7 +24,7 @@ _MOST_BUFFERS = 31
 _running = threading.Lock()  # libraries keep their state in static memory
 _KINDS = (
     "none", "barrier", "simd", "bounds", "read only", "threadgroup memory", "race", "address",
-    "memory",
+    "memory", "undefined",
 )  # fmt: skip
 
 
@@ -95,7 +95,7 @@ class _Fault(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("offset", "bytes", "address")),
         ("thread", ctypes.c_uint32 * 3),
         ("other", ctypes.c_uint32 * 3),
-        ("name", ctypes.c_char * 32),
+        ("text", ctypes.c_char * 160),
     )
 
 
@@ -182,11 +182,13 @@ def _message(fault: _Fault, bound: Sequence[Bound], compiled: Library) -> str:
         return f"divergent threadgroup_barrier: {here}, {there}; all must reach the same one"
     if kind == "simd":
         return (
-            f"divergent {fault.name.decode()}: {here} waits for its SIMD-group, but {there} "
+            f"divergent {fault.text.decode()}: {here} waits for its SIMD-group, but {there} "
             "reached something else; all lanes must reach the same one"
         )
     line = line_at(compiled.path, fault.address)
     where = f"thread {thread}" + (f", {line}" if line else "")
+    if kind == "undefined":
+        return f"{fault.text.decode()} ({where})"
     what = f"{'write' if fault.writes else 'read'} of {fault.bytes} bytes"
     if kind == "address":
         return f"{what} at an address outside every buffer ({where})"

@@ -18,14 +18,15 @@ constexpr uint8_t kSeveralSimdgroups = 0xff;
 // As declared in _launch.py.
 
 enum FaultKind : int32_t {
-  kNone, kBarrier, kSimd, kBounds, kReadOnly, kThreadgroupMemory, kRace, kUnknownAddress, kNoMemory
+  kNone, kBarrier, kSimd, kBounds, kReadOnly, kThreadgroupMemory, kRace, kUnknownAddress, kNoMemory,
+  kUndefined
 };
 
 struct Fault {
   int32_t kind, buffer, writes, line, other_line, returned;
   int64_t offset, bytes, address;  // address: of the instruction, from the start of the library
   uint32_t thread[3], other[3];    // positions in the grid
-  char name[32];
+  char text[160];  // the name of the SIMD operation, or what was undefined
 };
 
 struct Buffer {

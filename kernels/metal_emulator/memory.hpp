@@ -17,7 +17,7 @@ Fault& fault(FaultKind kind, unsigned thread) {
 }
 
 // From inside a fiber: the kernel never continues.
-void stop() {
+[[noreturn]] void stop() {
   for (;;) suspend();
 }
 
@@ -84,9 +84,8 @@ Region* nearest(const char* address) {
   return best;
 }
 
-void access(const void* pointer, size_t bytes, bool writes, bool atomic, const void* pc) {
-  const char* address = static_cast<const char*>(pointer);
-  if (address >= machine.stacks && address < machine.stacks + kMostThreads * kStackBytes) return;
+[[gnu::noinline]] void shared_access(
+    const char* address, size_t bytes, bool writes, bool atomic, const void* pc) {
   if (address >= machine.image_begin && address < machine.image_end) return;
   Region* region = containing(machine.buffers, address);
   if (!region) region = containing(machine.shared, address);
@@ -107,6 +106,12 @@ void access(const void* pointer, size_t bytes, bool writes, bool atomic, const v
   f.bytes = bytes, f.writes = writes;
   f.address = static_cast<const char*>(pc) - machine.image_begin;
   stop();
+}
+
+inline void access(const void* pointer, size_t bytes, bool writes, bool atomic, const void* pc) {
+  const char* address = static_cast<const char*>(pointer);
+  if (size_t(address - machine.stacks) < kMostThreads * kStackBytes) return;  // of a thread
+  shared_access(address, bytes, writes, atomic, pc);
 }
 
 }  // namespace

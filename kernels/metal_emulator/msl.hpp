@@ -19,6 +19,12 @@ typedef _Float16 half;
 typedef half float16_t;
 inline half operator""h(long double x) { return half(x); }
 
+// g++ checks indices into private arrays, but lets a reference to the element just past the end
+// pass, and with it the methods of an element; so those of our types check the reference.
+#define MSL_INLINE inline __attribute__((always_inline))
+#define MSL_CHECK(object) \
+  if (__builtin_dynamic_object_size(&object, 0) < sizeof(object)) emulator_past_the_end()
+
 struct bfloat {  // the upper half of a float; rounds to nearest even
   uint16_t bits;
   bfloat() = default;
@@ -28,16 +34,17 @@ struct bfloat {  // the upper half of a float; rounds to nearest even
     const bool nan = (u & 0x7fffffffu) > 0x7f800000u;
     bits = nan ? (u >> 16) | 0x40u : (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   }
-  operator float() const {
+  MSL_INLINE operator float() const {
+    MSL_CHECK(*this);
     const uint32_t u = uint32_t(bits) << 16;
     float x;
     std::memcpy(&x, &u, 4);
     return x;
   }
-  bfloat& operator+=(float x) { return *this = bfloat(float(*this) + x); }
-  bfloat& operator-=(float x) { return *this = bfloat(float(*this) - x); }
-  bfloat& operator*=(float x) { return *this = bfloat(float(*this) * x); }
-  bfloat& operator/=(float x) { return *this = bfloat(float(*this) / x); }
+  MSL_INLINE bfloat& operator+=(float x) { return *this = bfloat(float(*this) + x); }
+  MSL_INLINE bfloat& operator-=(float x) { return *this = bfloat(float(*this) - x); }
+  MSL_INLINE bfloat& operator*=(float x) { return *this = bfloat(float(*this) * x); }
+  MSL_INLINE bfloat& operator/=(float x) { return *this = bfloat(float(*this) / x); }
 };
 typedef bfloat bfloat16_t;
 template <class T> using if_bfloat = std::enable_if_t<std::is_same_v<T, bfloat>, T>;
@@ -57,6 +64,14 @@ template <class T, class R = T> using if_integer = std::enable_if_t<std::is_inte
 
 // ------------------------------------------------------------------------------------- vectors
 
+#define MSL_ELEMENT(size, constness)                                                          \
+  MSL_INLINE constness T& operator[](int i) constness {                                       \
+    MSL_CHECK(*this);                                                                         \
+    if (unsigned(i) >= size) emulator_vector_index(i, size);                                  \
+    return data[i];                                                                           \
+  }
+#define MSL_ELEMENTS(size) MSL_ELEMENT(size, ) MSL_ELEMENT(size, const)
+
 template <class T, int N> struct vec;
 template <class T> struct alignas(2 * sizeof(T)) vec<T, 2> {
   union { T data[2]; struct { T x, y; }; struct { T r, g; }; };
@@ -64,8 +79,7 @@ template <class T> struct alignas(2 * sizeof(T)) vec<T, 2> {
   vec(T a) : data{a, a} {}
   vec(T a, T b) : data{a, b} {}
   template <class U> explicit vec(vec<U, 2> v) : data{T(v.x), T(v.y)} {}
-  T& operator[](int i) { return data[i]; }
-  const T& operator[](int i) const { return data[i]; }
+  MSL_ELEMENTS(2)
 };
 template <class T> struct alignas(4 * sizeof(T)) vec<T, 3> {
   union { T data[3]; struct { T x, y, z; }; struct { T r, g, b; }; };
@@ -74,8 +88,7 @@ template <class T> struct alignas(4 * sizeof(T)) vec<T, 3> {
   vec(T a, T b, T c) : data{a, b, c} {}
   vec(emulator::Uint3 v) : data{v.x, v.y, v.z} {}
   template <class U> explicit vec(vec<U, 3> v) : data{T(v.x), T(v.y), T(v.z)} {}
-  T& operator[](int i) { return data[i]; }
-  const T& operator[](int i) const { return data[i]; }
+  MSL_ELEMENTS(3)
 };
 template <class T> struct alignas(4 * sizeof(T)) vec<T, 4> {
   union { T data[4]; struct { T x, y, z, w; }; struct { T r, g, b, a; }; };
@@ -85,38 +98,48 @@ template <class T> struct alignas(4 * sizeof(T)) vec<T, 4> {
   vec(vec<T, 2> lo, vec<T, 2> hi) : data{lo.x, lo.y, hi.x, hi.y} {}
   vec(vec<T, 3> v, T d) : data{v.x, v.y, v.z, d} {}
   template <class U> explicit vec(vec<U, 4> v) : data{T(v.x), T(v.y), T(v.z), T(v.w)} {}
-  T& operator[](int i) { return data[i]; }
-  const T& operator[](int i) const { return data[i]; }
+  MSL_ELEMENTS(4)
 };
 
 template <class T, int N, class F> vec<T, N> each(F f) {
   vec<T, N> result;
-  for (int i = 0; i < N; ++i) result[i] = f(i);
+  for (int i = 0; i < N; ++i) result.data[i] = f(i);
   return result;
 }
 
-#define MSL_BINARY(op)                                                                        \
-  template <class T, int N> vec<T, N> operator op(vec<T, N> a, vec<T, N> b) {                 \
-    return each<T, N>([&](int i) { return T(a[i] op b[i]); });                                \
-  }                                                                                           \
-  template <class T, int N> vec<T, N> operator op(vec<T, N> a, same<T> b) {                   \
+#define MSL_MIXED(op, how)                                                                    \
+  template <class T, int N> how vec<T, N> operator op(vec<T, N> a, same<T> b) {               \
     return a op vec<T, N>(b);                                                                 \
   }                                                                                           \
-  template <class T, int N> vec<T, N> operator op(same<T> a, vec<T, N> b) {                   \
+  template <class T, int N> how vec<T, N> operator op(same<T> a, vec<T, N> b) {               \
     return vec<T, N>(a) op b;                                                                 \
   }                                                                                           \
-  template <class T, int N> vec<T, N>& operator op##=(vec<T, N>& a, vec<T, N> b) {            \
+  template <class T, int N> MSL_INLINE vec<T, N>& operator op##=(vec<T, N>& a, vec<T, N> b) { \
+    MSL_CHECK(a);                                                                             \
     return a = a op b;                                                                        \
   }                                                                                           \
-  template <class T, int N> vec<T, N>& operator op##=(vec<T, N>& a, same<T> b) {              \
+  template <class T, int N> MSL_INLINE vec<T, N>& operator op##=(vec<T, N>& a, same<T> b) {   \
+    MSL_CHECK(a);                                                                             \
     return a = a op b;                                                                        \
   }
-MSL_BINARY(+) MSL_BINARY(-) MSL_BINARY(*) MSL_BINARY(/) MSL_BINARY(%)
+#define MSL_BINARY(op)                                                                        \
+  template <class T, int N> vec<T, N> operator op(vec<T, N> a, vec<T, N> b) {                 \
+    return each<T, N>([&](int i) { return T(a.data[i] op b.data[i]); });                      \
+  }                                                                                           \
+  MSL_MIXED(op, )
+#define MSL_DIVISION(op)  /* inlined: an error has the line of the kernel */                  \
+  template <class T, int N> MSL_INLINE vec<T, N> operator op(vec<T, N> a, vec<T, N> b) {      \
+    vec<T, N> result;                                                                         \
+    for (int i = 0; i < N; ++i) result.data[i] = T(a.data[i] op b.data[i]);                   \
+    return result;                                                                            \
+  }                                                                                           \
+  MSL_MIXED(op, MSL_INLINE)
+MSL_BINARY(+) MSL_BINARY(-) MSL_BINARY(*) MSL_DIVISION(/) MSL_DIVISION(%)
 MSL_BINARY(&) MSL_BINARY(|) MSL_BINARY(^) MSL_BINARY(<<) MSL_BINARY(>>)
 
 #define MSL_COMPARE(op)                                                                       \
   template <class T, int N> vec<bool, N> operator op(vec<T, N> a, vec<T, N> b) {              \
-    return each<bool, N>([&](int i) { return a[i] op b[i]; });                                \
+    return each<bool, N>([&](int i) { return a.data[i] op b.data[i]; });                      \
   }                                                                                           \
   template <class T, int N> vec<bool, N> operator op(vec<T, N> a, same<T> b) {                \
     return a op vec<T, N>(b);                                                                 \
@@ -124,23 +147,23 @@ MSL_BINARY(&) MSL_BINARY(|) MSL_BINARY(^) MSL_BINARY(<<) MSL_BINARY(>>)
 MSL_COMPARE(==) MSL_COMPARE(!=) MSL_COMPARE(<) MSL_COMPARE(<=) MSL_COMPARE(>) MSL_COMPARE(>=)
 
 template <class T, int N> vec<T, N> operator-(vec<T, N> a) {
-  return each<T, N>([&](int i) { return T(-a[i]); });
+  return each<T, N>([&](int i) { return T(-a.data[i]); });
 }
 template <class T, int N> vec<T, N> operator~(vec<T, N> a) {
-  return each<T, N>([&](int i) { return T(~a[i]); });
+  return each<T, N>([&](int i) { return T(~a.data[i]); });
 }
 template <int N> vec<bool, N> operator!(vec<bool, N> a) {
-  return each<bool, N>([&](int i) { return !a[i]; });
+  return each<bool, N>([&](int i) { return !a.data[i]; });
 }
 template <int N> bool any(vec<bool, N> a) {
   bool result = false;
-  for (int i = 0; i < N; ++i) result |= a[i];
+  for (int i = 0; i < N; ++i) result |= a.data[i];
   return result;
 }
 template <int N> bool all(vec<bool, N> a) { return !any(!a); }
 template <class T, int N> T dot(vec<T, N> a, vec<T, N> b) {
-  T sum = T(a[0] * b[0]);
-  for (int i = 1; i < N; ++i) sum = T(sum + T(a[i] * b[i]));
+  T sum = T(a.data[0] * b.data[0]);
+  for (int i = 1; i < N; ++i) sum = T(sum + T(a.data[i] * b.data[i]));
   return sum;
 }
 
@@ -156,10 +179,9 @@ MSL_VECTORS(float, float) MSL_VECTORS(bfloat, bfloat)
 template <class T, int N> struct packed_vec {  // aligned as its element
   T data[N];
   packed_vec() = default;
-  packed_vec(vec<T, N> v) { for (int i = 0; i < N; ++i) data[i] = v[i]; }
+  packed_vec(vec<T, N> v) { for (int i = 0; i < N; ++i) data[i] = v.data[i]; }
   operator vec<T, N>() const { return each<T, N>([&](int i) { return data[i]; }); }
-  T& operator[](int i) { return data[i]; }
-  const T& operator[](int i) const { return data[i]; }
+  MSL_ELEMENTS(N)
 };
 typedef packed_vec<float, 2> packed_float2;
 typedef packed_vec<float, 3> packed_float3;
@@ -178,7 +200,7 @@ typedef packed_vec<int8_t, 4> packed_char4;
     return T(expression);                                                                     \
   }                                                                                           \
   template <class T, int N> vec<T, N> name(vec<T, N> v) {                                     \
-    return each<T, N>([&](int i) { return name(v[i]); });                                     \
+    return each<T, N>([&](int i) { return name(v.data[i]); });                                \
   }
 MSL_FLOAT_FUNCTION(exp, std::exp(x)) MSL_FLOAT_FUNCTION(exp2, std::exp2(x))
 MSL_FLOAT_FUNCTION(exp10, std::pow(10.0f, x)) MSL_FLOAT_FUNCTION(log, std::log(x))
@@ -227,10 +249,10 @@ template <class T> std::enable_if_t<std::is_arithmetic_v<T> || is_floating<T>, T
   else return a < b ? b : a;
 }
 template <class T, int N> vec<T, N> min(vec<T, N> a, vec<T, N> b) {
-  return each<T, N>([&](int i) { return min(a[i], b[i]); });
+  return each<T, N>([&](int i) { return min(a.data[i], b.data[i]); });
 }
 template <class T, int N> vec<T, N> max(vec<T, N> a, vec<T, N> b) {
-  return each<T, N>([&](int i) { return max(a[i], b[i]); });
+  return each<T, N>([&](int i) { return max(a.data[i], b.data[i]); });
 }
 template <class T> if_floating<T> fmin(T a, T b) { return min(a, b); }
 template <class T> if_floating<T> fmax(T a, T b) { return max(a, b); }
@@ -240,7 +262,7 @@ template <class T> T mix(T a, T b, same<T> t) { return T(a + T(T(b - a) * t)); }
 template <class T> if_floating<T> step(T edge, T x) { return T(x < edge ? 0.0f : 1.0f); }
 template <class T> T select(T a, T b, bool c) { return c ? b : a; }
 template <class T, int N> vec<T, N> select(vec<T, N> a, vec<T, N> b, vec<bool, N> c) {
-  return each<T, N>([&](int i) { return c[i] ? b[i] : a[i]; });
+  return each<T, N>([&](int i) { return c.data[i] ? b.data[i] : a.data[i]; });
 }
 
 template <class T> auto as_unsigned(T x) { return std::make_unsigned_t<T>(x); }
@@ -274,13 +296,13 @@ template <class T> if_integer<T> mulhi(T a, T b) {
   return T((wide(a) * wide(b)) >> (8 * sizeof(T)));
 }
 template <class T, int N> vec<T, N> popcount(vec<T, N> v) {
-  return each<T, N>([&](int i) { return popcount(v[i]); });
+  return each<T, N>([&](int i) { return popcount(v.data[i]); });
 }
 template <class T, int N> vec<T, N> ctz(vec<T, N> v) {
-  return each<T, N>([&](int i) { return ctz(v[i]); });
+  return each<T, N>([&](int i) { return ctz(v.data[i]); });
 }
 template <class T, int N> vec<T, N> clz(vec<T, N> v) {
-  return each<T, N>([&](int i) { return clz(v[i]); });
+  return each<T, N>([&](int i) { return clz(v.data[i]); });
 }
 
 #define MSL_PRECISION                                                                         \
@@ -340,7 +362,7 @@ template <class Index = int64_t> Index elem_to_loc(
   }
   return location;
 }
-template <class A, class B> auto ceildiv(A a, B b) { return (a + b - 1) / b; }
+template <class A, class B> MSL_INLINE auto ceildiv(A a, B b) { return (a + b - 1) / b; }
 
 template <class T> T& emulator_shared(int declaration, int line) {
   typedef typename metal::element<T>::type element;
@@ -353,7 +375,7 @@ template <class T> T& emulator_shared(int declaration, int line) {
 #define M_LOG2E_F 1.44269504088896340736f
 #define M_LN2_F 0.69314718055994530942f
 #define M_SQRT2_F 1.41421356237309504880f
-#define METAL_FUNC inline __attribute__((always_inline))
+#define METAL_FUNC MSL_INLINE
 #define MLX_MTL_CONST static constexpr const
 #define MLX_MTL_PRAGMA_UNROLL
 #define MLX_MTL_LOOP_UNROLL

@@ -3,12 +3,14 @@
 // Barriers and SIMD operations are rendez-vous of fibers. The kernel is compiled with the memory
 // instrumentation of -fsanitize=thread, but linked with the hooks below instead of that sanitizer:
 // every access is looked up before it happens, counted, and checked for bounds and for races.
+// What -fsanitize=bounds, object-size and the like find goes to hooks here too, not to libubsan.
 #include <link.h>
 #include <sys/mman.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "memory.hpp"
@@ -54,7 +56,7 @@ bool release_simdgroups(bool& released) {
       Fault& f = fault(kSimd, waiting);
       f.line = example.line, f.other_line = fiber.line;
       place(f.other, t);
-      std::strncpy(f.name, example.name, sizeof f.name - 1);
+      std::strncpy(f.text, example.name, sizeof f.text - 1);
       return false;
     }
     const unsigned simdgroup = first / kSimdWidth;
@@ -180,6 +182,41 @@ int find_image(dl_phdr_info* info, size_t, void*) {
   return 1;
 }
 
+// What the compiler says at the places that it checks, as libubsan reads it.
+
+struct Type {
+  uint16_t kind, info;  // of an integer, bit 0 of info: signed
+  char name[1];         // and more, in quotes
+};
+
+struct Place {
+  const char* file;
+  uint32_t line, column;
+};
+
+struct IndexPlace : Place {
+  const Type *array, *index;
+};
+
+struct DivisionPlace : Place {
+  const Type* type;
+};
+
+struct AccessPlace : Place {
+  const Type* type;
+  uint8_t alignment, kind;  // kind 1: a write
+};
+
+std::string number(const Type& type, uintptr_t value) {
+  return type.info & 1 ? std::to_string(intptr_t(value)) : std::to_string(value);
+}
+
+void report(const std::string& text, const void* pc) {
+  Fault& f = fault(kUndefined, machine.running);
+  std::strncpy(f.text, text.c_str(), sizeof f.text - 1);
+  f.address = static_cast<const char*>(pc) - machine.image_begin;
+}
+
 size_t whole_pages(size_t bytes) { return (bytes + 4095) / 4096 * 4096; }
 
 }  // namespace
@@ -286,6 +323,40 @@ void emulator_atomic(const void* address, size_t bytes, int reads, int writes) {
   access(address, bytes, writes != 0, true, __builtin_return_address(0));
   Region* region = containing(machine.buffers, static_cast<const char*>(address));
   if (region && reads && writes) region->read += bytes;
+}
+
+void emulator_vector_index(int index, int size) {
+  report("out-of-bounds index " + std::to_string(index) + " of a vector of " +
+             std::to_string(size) + " elements",
+         __builtin_return_address(0));
+  stop();
+}
+
+void emulator_past_the_end() {
+  report("out-of-bounds access to an element just past the end of its private array",
+         __builtin_return_address(0));
+  stop();
+}
+
+void __ubsan_handle_out_of_bounds_abort(const IndexPlace* at, uintptr_t index) {
+  report("out-of-bounds index " + number(*at->index, index) + " of an array " + at->array->name,
+         __builtin_return_address(0));
+  stop();
+}
+
+void __ubsan_handle_type_mismatch_v1_abort(const AccessPlace* at, uintptr_t) {
+  report(std::string("out-of-bounds ") + (at->kind == 1 ? "write" : "read") + " of " +
+             at->type->name + " beyond its private array or variable",
+         __builtin_return_address(0));
+  stop();
+}
+
+void __ubsan_handle_divrem_overflow_abort(
+    const DivisionPlace* at, uintptr_t dividend, uintptr_t divisor) {
+  report("undefined integer division or remainder: " + number(*at->type, dividend) + " by " +
+             number(*at->type, divisor) + ", of type " + at->type->name,
+         __builtin_return_address(0));
+  stop();
 }
 
 void __tsan_init() {}

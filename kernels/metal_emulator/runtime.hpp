@@ -36,6 +36,8 @@ const unsigned char* emulator_exchange(
     int operation, const char* name, const void* value, size_t bytes, int line, uint32_t* live);
 unsigned emulator_lane();
 void emulator_count(int operation);
+[[noreturn]] void emulator_vector_index(int index, int size);
+[[noreturn]] void emulator_past_the_end();
 void emulator_atomic(const void* address, size_t bytes, int reads, int writes);
 
 // Defined by the translated kernel: one thread, from its first line to its last.

@@ -161,6 +161,7 @@ FAULTS = """
             y = tile[i ^ 1];
             break;
         case 17: y = mode_table[i]; break;
+        case 18: y = (tile + 60)[i]; break;
     }
     o[i] = y;
 """
@@ -181,11 +182,12 @@ FAULT_KERNEL = dict(source=FAULTS, inputs="x mode", header="constant float mode_
         (7, r"divergent simd_(sum|max): thread .*source line 1[0-9]"),
         (8, r"out-of-bounds read of 4 bytes at x\[64\], .*64 elements .*\(63, 0, 0\)"),
         (9, r"out-of-bounds read of 4 bytes at x\[-1\], .*\(0, 0, 0\)"),
-        (10, r"out-of-bounds read of 4 bytes at threadgroup memory, byte"),
+        (10, r"out-of-bounds index \d+ of an array 'float \[64\]' .*source line"),
         (11, r"read of 4 bytes at an address outside every buffer"),
         (12, r"(out-of-bounds write .* o\[127\]|data race)"),
         (13, r"write of 4 bytes to the input x\[\d+\]"),
         (14, r"data race: write of 4 bytes at o\[0\]"),
+        (18, r"out-of-bounds read of 4 bytes at threadgroup memory, byte"),
     ],
     ids=str,
 )
@@ -321,6 +323,21 @@ def test_cache_is_filled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(_compile, "_build", None)
     np.testing.assert_array_equal(mapped(kernel, x), x)
     assert files == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "metal").iterdir()}
+
+
+def test_checks_belong_to_the_compiler_and_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEUROSIM_CACHE", str(tmp_path))
+    x, kernel = np.ones(64, np.float32), metal_kernel(COPY)
+    assert any("bounds-strict" in option for option in _compile._checks(True))
+    for n, checks in enumerate([_compile._CHECKS, ("-fsanitize=bounds",)], 1):
+        monkeypatch.setattr(_compile, "_CHECKS", checks)
+        mapped(kernel, x)
+        assert len(list(tmp_path.glob("metal/*.so"))) == n
+    monkeypatch.undo()
+    monkeypatch.setattr(_compile, "_compiler", lambda: "Apple clang version 16.0.0")
+    assert any("=array-bounds," in option for option in _compile._checks(False))
 
 
 def test_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
