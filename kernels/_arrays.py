@@ -39,7 +39,8 @@ class Output:
             if zeros:
                 self.view.fill(0)
             return
-        self._array = mx.zeros((size,), mx.int8).view(mx.float32).reshape(shape)  # bytes: a memset
+        *lead, last = shape
+        self._array = mx.zeros((*lead, 4 * last), mx.int8).view(mx.float32)  # of bytes: a memset
         mx.eval(self._array)
         self.view = np.asarray(self._array)
 

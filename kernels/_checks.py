@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels._arrays import host
+from neurosim.kernels._training import known
 
 
 def check_type(name: str, value: Any, kind: type, hint: str) -> None:
@@ -28,6 +29,7 @@ def type_of(dtype: npt.DTypeLike) -> np.dtype[Any]:
 
 def numbers(name: str, value: Any, neurons: int) -> npt.NDArray[Any]:
     """Real numbers, of shape () or (neurons,), as numpy."""
+    known(f"a kernel that is given {name}", value)
     expected = f"expected a finite {name}, one number or one per neuron {(neurons,)}, got "
     try:
         array = host(value)

@@ -16,7 +16,7 @@ from numba.np.arrayobj import populate_array
 from neurosim.kernels._aligned import aligned
 
 _LINE = 64  # bytes
-_KEPT, _MOST_KEPT = 1 << 16, 1 << 18  # elements: from 256 kB to 1 MB for each thread
+_KEPT, _MOST_KEPT = 1 << 16, 1 << 20  # elements: from 256 kB to 4 MB for each thread
 
 
 def on_stack(dtype: npt.DTypeLike, size: int) -> Callable[[], Any]:

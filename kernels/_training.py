@@ -28,8 +28,13 @@ def known(operation: str, *arguments: Any) -> bool:
             try:
                 mx.eval(x)
             except (ValueError, RuntimeError) as error:
+                if _TRACED not in str(error):
+                    raise
                 raise _untraceable(operation) from error
     return found
+
+
+_TRACED = "function transformations"  # in what MLX says of arrays that have no values yet
 
 
 def _untraceable(operation: str) -> ValueError:
@@ -51,7 +56,8 @@ def _without_gradient(operation: str, instead: str) -> Any:
     def same(found: mx.array, *arrays: mx.array) -> mx.array:
         return found
 
-    refuse = _refusal(operation, f"it has no gradient; {instead}")
+    constant = "mx.stop_gradient where it is meant as a constant"
+    refuse = _refusal(operation, f"it has no gradient; {instead}, or {constant}")
     same.vjp(refuse)
     same.jvp(refuse)
     return same

@@ -23,7 +23,8 @@ def new_tables(rows: Sequence[int], width: int) -> list[mx.array]:
 
 
 def check_tokens(tokens: mx.array, vocab_size: int) -> None:
-    """ValueError for ids without a row, which MLX would read from other memory.
+    """ValueError for ids without a row: MLX takes negative ones from the end, and others from
+    memory that is not the table's.
 
     Ids that a transform traces are not known, and are not looked at.
     """

@@ -73,7 +73,7 @@ def grad_weight(
         out = module.grad_weight(packed.words, *code, packed.size, flat)
     if mlx:
         found = out if isinstance(out, mx.array) else mx.array(out)
-        return constant("grad_weight", "it is one", found, gradient)
+        return constant("grad_weight", "it is one", found, spikes, gradient)
     return np.asarray(out)
 
 

@@ -170,13 +170,20 @@ def lif_backward(
             raise ValueError(f"expected {name} of the shape of x {shape}, got {tuple(array.shape)}")
     mlx = isinstance(x, mx.array)
     module = choose("lif_backward", backend, BACKENDS, mlx=mlx)
+    if mlx and not _training.is_lazy(module):
+        known("lif_backward", gradient, x, membrane, state, state_gradient)
     dx, dstate, *rest = module.backward(
         _rows(gradient), _state(state_gradient, shape, "state_gradient"), _rows(x),
         _rows(membrane), _state(state, shape, "state"),
         *_parameters(shape[-1], threshold, decay, gain), neuron, learn, workspace,
     )  # fmt: skip
     parameters = (_like(part, shape[-1:], mlx) for part in rest)
-    return Gradients(_like(dx, shape, mlx), _like(dstate, shape[1:], mlx), *parameters)
+    found = Gradients(_like(dx, shape, mlx), _like(dstate, shape[1:], mlx), *parameters)
+    if not mlx:
+        return found
+    given = (gradient, x, membrane, state, state_gradient, threshold, decay, gain)
+    parts: Any = (constant("lif_backward", "it is one", part, *given) for part in found)  # type: ignore[arg-type]
+    return Gradients(*parts)
 
 
 def trainable_lif(

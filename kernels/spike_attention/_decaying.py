@@ -60,7 +60,8 @@ def attend(
         out = pack(out >= _thresholds(threshold, heads)[:, None])
     elif mlx:
         out = constant(NAME, INSTEAD, mx.array(out), *given, state)
-    return Attention(out, mx.array(memory) if mlx else memory)
+    last = constant(NAME, INSTEAD, mx.array(memory), *given, state) if mlx else memory
+    return Attention(out, last)
 
 
 def step(
@@ -91,7 +92,7 @@ def step(
     module.step(memory, q, k, v, shifts, bits, out)
     if mlx:
         state[:] = mx.array(memory)
-        return mx.array(out)
+        return constant(f"{NAME}_step", INSTEAD, mx.array(out), *given)
     return out
 
 

@@ -61,7 +61,8 @@ def attend(
     else:
         words = out.reshape(1, groups * tokens, out.shape[-1])
         out = PackedSpikes.trusted(words, (*lead, tokens, columns))
-    return Attention(out, mx.array(memory) if mlx else memory)
+    last = constant(NAME, INSTEAD, mx.array(memory), *given, state) if mlx else memory
+    return Attention(out, last)
 
 
 def step(backends: Mapping[str, Any], state: Any, given: tuple[Any, Any, Any], backend: str) -> Any:
@@ -91,7 +92,7 @@ def step(backends: Mapping[str, Any], state: Any, given: tuple[Any, Any, Any], b
     out = sums.reshape(*lead, columns)
     if mlx:
         state[:] = mx.array(memory)
-        return mx.array(out)
+        return constant(f"{NAME}_step", INSTEAD, mx.array(out), *given)
     return out
 
 

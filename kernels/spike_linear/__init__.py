@@ -98,7 +98,7 @@ def spike_linear(
     else:
         sums = module.spike_linear(left, right)
     found = _result(sums, (*left.shape[:-1], right.shape[1]), right, out_dtype, mlx)
-    return constant("spike_linear", "use trainable_linear", found, weight) if mlx else found
+    return constant("spike_linear", "use trainable_linear", found, spikes, weight) if mlx else found
 
 
 def _checked_spikes(spikes: Any) -> Any:

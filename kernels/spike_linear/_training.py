@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -72,14 +73,26 @@ def training_backend(
     """The Metal backend that was asked for, or None for the CPU."""
     gpu = backend == "auto" and levels is not None and mx.default_device() == mx.gpu
     module = choose(operation, backend, _BACKENDS, spikes, weight, mlx=gpu)
-    if not isinstance(module, MetalBackend):
-        return None
-    if not isinstance(levels, Integral) or not 1 <= levels <= _LARGEST:
+    found = module if isinstance(module, MetalBackend) else None
+    unknown = found is not None and isinstance(spikes, mx.array)
+    right = isinstance(levels, Integral) and 1 <= levels <= _LARGEST
+    if not right and (unknown or levels is not None):
         raise ValueError(
-            f"{operation}: expected levels 1..{_LARGEST}, the largest count, for backend "
-            f"{backend!r}, which does not read the spikes, got {levels!r}"
+            f"{operation}: expected levels 1..{_LARGEST}, the largest count, which backend "
+            f"{backend!r} cannot look for in an MLX array, got {levels!r}"
         )
-    return module
+    return found
+
+
+def _range(operation: str, counts: Floats) -> tuple[int, bool]:
+    """Levels of known counts, and whether any is negative."""
+    low, high = float(counts.min(initial=0)), float(counts.max(initial=0))
+    if not max(-low, high) <= _LARGEST or (counts != np.rint(counts)).any():
+        raise ValueError(
+            f"{operation}: expected whole counts -{_LARGEST}..{_LARGEST} on Metal, got {low:g}.."
+            f"{high:g}; use backend='cpu' for other values"
+        )
+    return max(1, int(-low), int(high)), low < 0
 
 
 def data(operation: str, spikes: mx.array | Data, weight: mx.array, axes: int) -> Left | None:
@@ -125,8 +138,9 @@ def trainable_linear(
         weight: float32 MLX array, (I, O).
         backend: "cpu" (Numba, one thread), "metal" or "metal-emulated"; "auto" is Metal where the
             default device of MLX is a GPU and `levels` is given, else the CPU.
-        levels, signed: for Metal, which reads no value before it is needed: the largest count, and
-            whether counts may be negative. Others are not looked for there, and count as 0.
+        levels, signed: for Metal and an MLX array, of which it reads no value before it is needed:
+            the largest count, and whether counts may be negative. Others are not looked for, and
+            count as 0. Of data both are known.
 
     Returns:
         float32, (..., O).
@@ -136,8 +150,12 @@ def trainable_linear(
     shape = (*spikes.shape[:-1], weight.shape[1])
     module = training_backend(name, backend, levels, spikes, weight)
     if module is not None:
-        counts: Any = spikes if given is None else given.dense
-        rows = mx.array(counts).reshape(-1, weight.shape[0])
+        if given is None:
+            counts: Any = spikes
+        else:
+            counts = given.dense
+            levels, signed = _range(name, given.dense)
+        rows = mx.array(counts).reshape(math.prod(shape[:-1]), weight.shape[0])
         sums, _ = lazily(name, int(levels or 0), bool(signed), module)(weight, rows)
         return sums.reshape(shape)  # type: ignore[no-any-return]
     kept = [] if given is None else [given]

@@ -9,6 +9,7 @@ import numpy as np
 
 from neurosim.kernels._aligned import aligned
 from neurosim.kernels._arrays import Output
+from neurosim.kernels._checks import check_type, per_neuron
 from neurosim.kernels._training import differentiable, values
 from neurosim.kernels.lif_scan import Neuron, cpu, trainable_lif
 from neurosim.kernels.spike_linear._sparse import Rows, listed_slopes
@@ -58,23 +59,27 @@ def trainable_linear_lif(
     Returns:
         spikes (T, ..., O) as float32, and the last state (..., O).
     """
+    check_type("neuron", neuron, Neuron, "make one with neurosim.kernels.Neuron")
     given = data(_NAME, spikes, weight, 2)
     if training_backend(_NAME, backend, levels, spikes, weight) is not None:
         sums = trainable_linear(spikes, weight, backend, levels, signed)
         return trainable_lif(sums, threshold, decay, gain, neuron, state, backend)
     neurons, middle = weight.shape[1], tuple(spikes.shape[1:-1])
     rows = int(np.prod(middle, dtype=np.int64))
-    if state is not None and (state.dtype != mx.float32 or state.shape != (*middle, neurons)):
-        raise ValueError(
-            f"{_NAME}: expected a float32 state of shape {(*middle, neurons)}, got {state.dtype} "
-            f"{tuple(state.shape)}"
-        )
+    if state is not None:
+        check_type("state", state, mx.array, "convert with mx.array")
+        if state.dtype != mx.float32 or state.shape != (*middle, neurons):
+            raise ValueError(
+                f"{_NAME}: expected a float32 state of shape {(*middle, neurons)}, got "
+                f"{state.dtype} {tuple(state.shape)}"
+            )
     primals: dict[str, mx.array] = {"weight": weight}
     numbers: dict[str, float] = {}
     for name, part in (("decay", decay), ("gain", gain), ("threshold", threshold)):
         if isinstance(part, mx.array):
             primals[name] = _per_neuron(name, part, neurons)
         else:
+            per_neuron(name, part, neurons)
             numbers[name] = part
     if state is not None:
         primals["state"] = state.reshape(rows, neurons)

@@ -12,6 +12,7 @@ from neurosim.kernels._aligned import aligned
 from neurosim.kernels._arrays import host
 from neurosim.kernels._jit import compiled
 from neurosim.kernels._lanes import load, store
+from neurosim.kernels._training import known
 
 _STORE: dict[int, type[Any]] = {32: np.float32, 16: np.uint16, 8: np.uint16, 4: np.uint16}
 _FIELDS = {32: 1, 16: 1, 8: 2, 4: 4}  # columns in an element of the store
@@ -87,6 +88,7 @@ class PackedWeight:
                 less where half of the last panel would be empty.
             scale: of integers only, what a unit is worth in each output, (O,).
         """
+        known("PackedWeight.pack", weight)
         values = host(weight)
         if values.ndim != 2 or values.dtype.kind not in "biuf":
             raise ValueError(f"expected weights of shape (I, O), got {values.dtype} {values.shape}")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from neurosim.kernels._arrays import given, host
 from neurosim.kernels._dispatch import choose
 from neurosim.kernels._metal import metal_backends
-from neurosim.kernels._training import known
+from neurosim.kernels._training import constant, known
 from neurosim.kernels.spike_quantise import cpu, metal, mlx, reference
 from neurosim.kernels.spike_quantise.reference import RampNeuron, spike_count
 
@@ -77,7 +77,10 @@ def spike_quantise(
             "expected finite values, got NaN or infinity, of which there is no spike count"
         )
     if on_mlx:
-        return mx.array(counts), mx.array(scales)
+        if module is mlx:
+            return counts, scales
+        found = constant("spike_quantise", 'use backend="mlx"', mx.array(scales), x, scale)
+        return mx.array(counts), found
     return np.asarray(counts), np.asarray(scales)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.kernels._dispatch import choose
+from neurosim.kernels._training import known
 from neurosim.kernels.spike_taps import cpu, reference
 
 __all__ = ["BACKENDS", "spike_taps"]
@@ -33,6 +34,7 @@ def spike_taps(
     Returns:
         (L, N), int64 or float64.
     """
+    known("spike_taps", spikes, weight)
     spikes, weight = np.asarray(spikes), np.asarray(weight)
     if spikes.dtype != np.int8 or spikes.ndim != 2:
         raise ValueError(

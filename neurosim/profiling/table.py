@@ -58,9 +58,9 @@ def wide_console() -> Console:
 
 
 def print_whole(table: Table, console: Console) -> None:
-    """At the table's own width where that is more than the console's: no number is cut short."""
+    """At the table's own width, whatever the console's: no number is cut short."""
     needed = Measurement.get(console, console.options.update(max_width=_ANY_WIDTH), table).maximum
-    Console(file=console.file, width=max(needed, console.width)).print(table)
+    Console(file=console.file, width=needed).print(table)
 
 
 def print_head(head: Mapping[str, Any], roofline: Roofline, console: Console) -> None:

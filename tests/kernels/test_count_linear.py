@@ -275,3 +275,13 @@ def test_refusals() -> None:
             count_linear(np.ones((1, most + 1), np.int8), wide)
         fits = IntegerWeight.quantise(np.ones((1, most), np.float32), bits)
         _check(np.full((1, most), -128, np.int8), fits)
+
+
+@pytest.mark.parametrize("inputs", [1, 33, 40, 63])
+def test_a_short_last_group_ends_in_zeros(inputs: int) -> None:
+    """Codes as of weights padded to whole groups of 32, whatever was in the group before."""
+    weight = np.random.default_rng(inputs).standard_normal((5, inputs)).astype(np.float32)
+    weight[:, : inputs // 32 * 32] *= 9
+    padded = np.pad(weight, ((0, 0), (0, 64 - inputs)))
+    found, expected = (IntegerWeight.quantise(w, 4).integers() for w in (weight, padded))
+    np.testing.assert_array_equal(found, expected[:, :inputs])

@@ -11,8 +11,10 @@ import pytest
 
 from neurosim.kernels import (
     PackedSpikes,
+    PackedWeight,
     event_counts,
     grad_weight,
+    lif_backward,
     lif_scan,
     pack,
     spike_attention,
@@ -21,6 +23,7 @@ from neurosim.kernels import (
     spike_linear,
     spike_linear_lif,
     spike_quantise,
+    spike_taps,
 )
 
 Call = Callable[[mx.array], Any]
@@ -60,6 +63,12 @@ READERS: dict[str, tuple[Call, mx.array]] = {
     ),
     "spike_attention_step": (_step, _mlx(2, 64, kind=np.int8)),
     "spike_quantise": (lambda x: spike_quantise(x)[1], _mlx(2, 8)),
+    "spike_quantise scale": (lambda s: spike_quantise(_mlx(2, 8), scale=s)[0], _mlx(2, 1) + 1),
+    "lif_scan state": (lambda v: lif_scan(_mlx(4, 2, 8), state=v).spikes, _mlx(2, 8)),
+    "a kernel that is given decay": (lambda d: lif_scan(_mlx(4, 2, 8), decay=d).spikes, _mlx(8)),
+    "lif_backward": (lambda g: lif_backward(g, _mlx(4, 2, 8), _mlx(4, 2, 8)).x, _mlx(4, 2, 8)),
+    "spike_taps": (lambda w: spike_taps(_bits(4, 8), w), _mlx(3, 8)),
+    "PackedWeight.pack": (lambda w: PackedWeight.pack(w).panels, _mlx(3, 8)),
     "event_counts": (lambda n: event_counts(n)["unary"], _mlx(2, 8, kind=np.int8)),
 }
 
@@ -86,6 +95,26 @@ SMOOTH: dict[str, tuple[Call, mx.array, str]] = {
     "lif_scan spikes": (
         lambda x: lif_scan(x).spikes.astype(mx.float32), _mlx(4, 2, 8), "trainable_lif",
     ),
+    "lif_scan decay": (
+        lambda d: lif_scan(_mlx(4, 2, 8), decay=d).state, mx.full((8,), 0.5), "trainable_lif",
+    ),
+    "lif_backward": (
+        lambda g: lif_backward(g, _mlx(4, 2, 8), _mlx(4, 2, 8)).x, _mlx(4, 2, 8), "it is one",
+    ),
+    "spike_linear of cast counts": (
+        lambda s: spike_linear(s.astype(mx.int8), _mlx(16, 8)), _mlx(4, 16), "trainable_linear",
+    ),
+    "spike_attention": (
+        lambda q: spike_attention(q.astype(mx.int8), _bits(2, 5, 64), _bits(2, 5, 64)).out
+        .astype(mx.float32), _mlx(2, 5, 64), "trainable_attention",
+    ),
+    "spike_attention with decay": (
+        lambda q: spike_attention(q.astype(mx.int8), _bits(5, 2, 8), _bits(5, 2, 8), [1, 2], 4)
+        .out.astype(mx.float32), _mlx(5, 2, 8), "trainable_attention",
+    ),
+    "spike_quantise": (
+        lambda x: spike_quantise(x, backend="cpu")[1], _mlx(2, 8), 'backend="mlx"',
+    ),
 }  # fmt: skip
 
 
@@ -103,3 +132,14 @@ def test_stopped_gradients_pass() -> None:
     x = _mlx(4, 2, 8)
     found = mx.grad(lambda y: (lif_scan(mx.stop_gradient(y)).state * y[0]).sum())(x)
     np.testing.assert_array_equal(found[0], lif_scan(x).state)
+
+
+def test_other_errors_of_mlx_keep_their_text() -> None:
+    with pytest.raises(Exception, match="(?i)singular|inver|LU|failed") as found:
+        pack(mx.linalg.inv(mx.zeros((4, 4)), stream=mx.cpu))
+    assert "mx.compile" not in str(found.value)
+
+
+def test_a_differentiable_backend_stays_so() -> None:
+    gradient = mx.grad(lambda x: spike_quantise(x, backend="mlx")[1].sum())(mx.array([[1.0, 2.0]]))
+    np.testing.assert_allclose(np.asarray(gradient), [[0, 1 / 127]], rtol=1e-6)

@@ -63,18 +63,18 @@ def test_linear_equals_a_product(
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("neuron", [Neuron(), Neuron("hard", surrogate="fast_sigmoid")], ids=str)
 def test_layer_equals_the_cpu(neuron: Neuron, backend: str) -> None:
-    """Spikes, the last state and the gradients of spikes, weights and decay."""
+    """Spikes, the last state and the gradients of spikes, weights, decay and first state."""
     spikes, weight, direction = _case(1, False, 4, 3, 65, 33)
-    decay = mx.full((33,), 0.5)
+    decay, start = mx.full((33,), 0.5), mx.array(np.linspace(-1, 1, 99, dtype=np.float32))
 
     def loss(chosen: str) -> Any:
-        def total(s: mx.array, w: mx.array, d: mx.array) -> mx.array:
+        def total(s: mx.array, w: mx.array, d: mx.array, v: mx.array) -> mx.array:
             fired, last = trainable_linear_lif(
-                s, w, 1.0, d, neuron=neuron, backend=chosen, levels=1
+                s, w, 0.7, d, 1.5, neuron, v.reshape(3, 33), backend=chosen, levels=1
             )
             return (fired * direction).sum() + last.sum()
 
-        return mx.value_and_grad(total, (0, 1, 2))(spikes, weight, decay)
+        return mx.value_and_grad(total, (0, 1, 2, 3))(spikes, weight, decay, start)
 
     (value, found), (expected, wanted) = loss(backend), loss("cpu")
     _close(value, expected)
@@ -89,6 +89,13 @@ def test_data_and_nothing(backend: str) -> None:
     packed = pack(np.asarray(spikes))
     found = mx.grad(lambda w: (trainable_linear(packed, w, backend, 1) * direction).sum())(weight)
     _close(found, spikes.T @ direction)
+    for counts in (2 * np.asarray(spikes), -np.asarray(spikes)):  # the range of data is known
+        data = counts.astype(np.int8)
+        _close(trainable_linear(data, weight, backend, 1), mx.array(counts) @ weight)
+    packed = pack(2 * np.asarray(spikes), 2)
+    _close(trainable_linear(packed, weight, backend, 1), 2 * spikes @ weight)
+    nothing = trainable_linear(mx.zeros((2, 3, 0)), mx.zeros((0, 5)), backend, 1)
+    np.testing.assert_array_equal(np.asarray(nothing), np.zeros((2, 3, 5)))
     empty = mx.zeros((0, 65))
     assert trainable_linear(empty, weight, backend, 1).shape == (0, 40)
     found = mx.grad(lambda w: trainable_linear(empty, w, backend, 1).sum())(weight)
@@ -101,6 +108,20 @@ def test_refusals(function: Any) -> None:
     for levels in (None, 0, 128, 1.5):
         with pytest.raises(ValueError, match=r"expected levels 1\.\.127, the largest count"):
             function(spikes, weight, backend="metal-emulated", levels=levels)
+    with pytest.raises(ValueError, match="the largest count"):
+        function(spikes, weight, backend="cpu", levels=0)
+    with pytest.raises(
+        ValueError, match=r"expected whole counts -127\.\.127 on Metal, got 0\.\.0.5"
+    ):
+        function(np.full((3, 2, 4), 0.5), weight, backend="metal-emulated")
+    for arguments, message in (
+        ({"neuron": "soft"}, "expected neuron as Neuron, got 'soft'"),
+        ({"threshold": "a"}, "expected a finite threshold"),
+        ({"state": np.zeros((2, 5), np.float32)}, "expected state as array, got ndarray; convert"),
+    ):
+        if function is trainable_linear_lif:
+            with pytest.raises(ValueError, match=message):
+                function(spikes, weight, **arguments)
     with pytest.raises(ValueError, match="expected backend auto, cpu, metal, metal-emulated"):
         function(spikes, weight, backend="gpu")
     if NO_GPU:
