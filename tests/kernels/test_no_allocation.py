@@ -265,7 +265,7 @@ def test_memory_is_kept_for_each_thread() -> None:
     assert kept(100) is first is KEPT.memory
     larger = kept(first.size + 1)
     assert larger.size > first.size and kept(1) is larger
-    huge = kept((1 << 18) + 1)
-    assert huge.size > 1 << 18 and kept(1) is larger, "what is huge is not kept"
+    huge = kept((1 << 20) + 1)
+    assert huge.size > 1 << 20 and kept(1) is larger, "what is huge is not kept"
     with ThreadPoolExecutor(1) as pool:
         assert not np.shares_memory(pool.submit(kept, 1).result(), larger)
