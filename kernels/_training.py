@@ -56,8 +56,8 @@ def _without_gradient(operation: str, instead: str) -> Any:
     def same(found: mx.array, *arrays: mx.array) -> mx.array:
         return found
 
-    constant = "mx.stop_gradient where it is meant as a constant"
-    refuse = _refusal(operation, f"it has no gradient; {instead}, or {constant}")
+    otherwise = "or mx.stop_gradient where it is meant as a constant"
+    refuse = _refusal(operation, f"it has no gradient; {instead}, {otherwise}")
     same.vjp(refuse)
     same.jvp(refuse)
     return same

@@ -12,6 +12,7 @@ from neurosim.kernels._arrays import Output
 from neurosim.kernels._checks import check_type, per_neuron
 from neurosim.kernels._training import differentiable, values
 from neurosim.kernels.lif_scan import Neuron, cpu, trainable_lif
+from neurosim.kernels.lif_scan._types import check_neuron
 from neurosim.kernels.spike_linear._sparse import Rows, listed_slopes
 from neurosim.kernels.spike_linear._training import (
     LISTED_SHARE,
@@ -59,7 +60,7 @@ def trainable_linear_lif(
     Returns:
         spikes (T, ..., O) as float32, and the last state (..., O).
     """
-    check_type("neuron", neuron, Neuron, "make one with neurosim.kernels.Neuron")
+    check_neuron(neuron)
     given = data(_NAME, spikes, weight, 2)
     if training_backend(_NAME, backend, levels, spikes, weight) is not None:
         sums = trainable_linear(spikes, weight, backend, levels, signed)

@@ -9,9 +9,10 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.kernels._checks import check_type, numbers
+from neurosim.kernels._checks import numbers
 from neurosim.kernels._training import differentiable
 from neurosim.kernels.lif_scan import Neuron
+from neurosim.kernels.lif_scan._types import check_neuron
 from neurosim.kernels.packed import PackedSpikes
 from neurosim.kernels.training_stack._stack import NAME, LayerScales, Stack, packed
 
@@ -66,7 +67,7 @@ def trainable_stack(
     ]
     layers = [LayerScales(*parts) for parts in zip(*each, strict=True)]
     for layer in layers:
-        check_type("neuron", layer.neuron, Neuron, "make one with neurosim.kernels.Neuron")
+        check_neuron(layer.neuron)
         for name, value in zip(LayerScales._fields[:3], layer[:3], strict=True):
             numbers(name, value, 1)
         if layer.neuron.signed or layer.neuron.rounding != "half_up":
